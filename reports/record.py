@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 
 class Verdict(StrEnum):
@@ -33,41 +34,60 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict | None:
     return min(verdicts, key=lambda verdict: verdict.rank, default=None)
 
 
+def _writable(value: object) -> object:
+    # JSON from an engine may hold half a surrogate pair, which no UTF-8 file can; its escape says what was there.
+    return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
+
+
+def _finite(value: object) -> object:
+    # JSON has neither NaN nor infinity: such a figure has no value, and its reason says why.
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return _writable(value)
+
+
+Text = Annotated[str, BeforeValidator(_writable)]
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # What is written holds every field, so the schema of the written form may ask for them all.
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
 
 
 class Figure(_Strict):
-    """One measured value with its unit, and the limit it was judged against where there is one."""
+    """One measured value with its unit, and the limit it was judged against where there is one.
 
-    value: float | int | str | bool | None
-    unit: str = ""
-    limit: float | int | str | None = None
+    NaN and infinity, which JSON cannot hold, are kept as None.
+    """
+
+    value: Annotated[float | int | str | bool | None, BeforeValidator(_finite)]
+    unit: Text = ""
+    limit: Annotated[float | int | str | None, BeforeValidator(_finite)] = None
 
 
 class Cell(_Strict):
-    """One verdict with its key (the first ten fields) and the evidence behind it.
+    """One verdict with its key (the first eleven fields but `build`) and the evidence behind it.
 
     `model` is None where the check is about the whole deployment; `evidence` are paths relative to the run's folder.
     """
 
-    machine: str
-    device: str
-    profile: str
-    engine: str
-    version: str
-    build: str
-    launcher: str
-    lineup: str
-    model: str | None
-    check: str
-    variant: str
+    machine: Text
+    device: Text
+    profile: Text
+    engine: Text
+    version: Text
+    build: Text
+    launcher: Text
+    lineup: Text
+    model: Text | None
+    check: Text
+    variant: Text
     verdict: Verdict
-    causes: tuple[str, ...] = ()
-    reason: str = ""
-    cure: str = ""
-    figures: dict[str, Figure] = Field(default_factory=dict)
-    evidence: tuple[str, ...] = ()
+    causes: tuple[Text, ...] = ()
+    reason: Text = ""
+    cure: Text = ""
+    figures: dict[Text, Figure] = Field(default_factory=dict)
+    evidence: tuple[Text, ...] = ()
 
     @property
     def key(self) -> tuple[str | None, ...]:
@@ -100,8 +120,8 @@ class Cell(_Strict):
 class Matrix(_Strict):
     """A whole run as matrix.json holds it."""
 
-    schema_: int = Field(default=SCHEMA_VERSION, alias="schema")
+    schema_: Literal[1] = Field(default=SCHEMA_VERSION, alias="schema")
     run: dict[str, Any]
     cells: tuple[Cell, ...]
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)

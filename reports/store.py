@@ -1,0 +1,252 @@
+"""The store: one folder for each run, written so that a run killed at any moment keeps every cell it had judged."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from reports import facts, gate, markdown
+from reports.facts import FactsError
+from reports.record import Cell, Matrix
+
+CELLS, FACTS, MATRIX, MARKDOWN = "cells.jsonl", "run.json", "matrix.json", "matrix.md"
+
+
+class StoreError(Exception):
+    """A result that cannot be read or written as asked, in one sentence."""
+
+
+class DuplicateCellError(StoreError):
+    """A key was to be written twice in one run."""
+
+
+def new_id(now: datetime | None = None) -> str:
+    """A run's id: its UTC start, which sorts, and four random hex digits."""
+    return f"{(now or datetime.now(UTC)).astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def timestamp() -> str:
+    """Now, UTC, to the second, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Run:
+    """One run's folder while it is being written: results/<id>/.
+
+    >>> with Run.start(Path("results"), {"require": {"trilingual": ["startup"]}}) as run:
+    ...     run.add(cell)
+    ...     matrix = run.finish()
+    """
+
+    def __init__(self, folder: Path, known: dict[str, Any], cells: Iterable[Cell] = ()) -> None:
+        self.folder = folder
+        self.facts = known
+        self._cells = {cell.key: cell for cell in cells}
+        self._file = (folder / CELLS).open("ab", buffering=0)
+
+    @classmethod
+    def start(cls, results: Path, known: dict[str, Any] | None = None) -> Run:
+        """Make a new folder below `results` and point results/latest at it, so that `latest` is never an older run.
+
+        `known` goes into run.json beside `id` and `started`; `require` (lineup -> names) is what the gate goes by.
+        """
+        identity = new_id()
+        folder = results / identity
+        folder.mkdir(parents=True)
+        run = cls(folder, {"id": identity, "started": timestamp(), **(known or {})})
+        run.note_facts()
+        run._point_latest()
+        return run
+
+    @classmethod
+    def resume(cls, folder: Path) -> Run:
+        """Go on writing a run that was killed or interrupted; a torn last line is dropped from the file."""
+        cells, kept = _read_lines(folder / CELLS)
+        _refuse_twice(folder / CELLS, cells)
+        with (folder / CELLS).open("ab") as file:
+            file.truncate(kept)
+            if kept and not _ends_line(folder / CELLS):
+                file.write(b"\n")
+        run = cls(folder, {**_read_facts(folder), "interrupted": False, "finished": None}, cells)
+        run.note_facts()
+        run._point_latest()
+        return run
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """What was judged so far, in order."""
+        return tuple(self._cells.values())
+
+    @property
+    def matrix(self) -> Matrix:
+        """The run so far."""
+        return Matrix(run=self.facts, cells=self.cells)
+
+    def add(self, cell: Cell) -> None:
+        """Append one judged cell; it is on the disk when this returns.
+
+        Raises DuplicateCellError for a key that this run has already judged, OSError where the disk refuses; the file
+        is then as it was before.
+        """
+        if earlier := self._cells.get(cell.key):
+            raise DuplicateCellError(
+                f"{cell.name} was judged twice in run {self.folder.name}: {earlier.verdict}, then {cell.verdict}"
+            )
+        before = os.fstat(self._file.fileno()).st_size
+        try:
+            _write_all(self._file.fileno(), cell.model_dump_json().encode() + b"\n")
+        except OSError:
+            os.ftruncate(self._file.fileno(), before)
+            raise
+        os.fsync(self._file.fileno())
+        self._cells[cell.key] = cell
+
+    def note_facts(self, **more: Any) -> None:
+        """Add to what is known of the run (any JSON values) and write run.json anew. Raises FactsError."""
+        known = {**self.facts, **more}
+        facts.of(known)
+        self.facts = known
+        _write_atomically(self.folder / FACTS, json.dumps(self.facts, indent=1, ensure_ascii=False) + "\n")
+
+    def finish(self, *, interrupted: bool = False, **more: Any) -> Matrix:
+        """Write run.json, matrix.json and matrix.md; an interrupted run says so and its gate is shut."""
+        self.note_facts(**more, finished=timestamp(), interrupted=interrupted)
+        write_matrix(self.folder, self.matrix)
+        self._point_latest()
+        return self.matrix
+
+    def close(self) -> None:
+        """Close cells.jsonl. May be called twice."""
+        self._file.close()
+
+    def _point_latest(self) -> None:
+        latest, fresh = self.folder.parent / "latest", self.folder.parent / f".latest-{self.folder.name}"
+        try:
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(self.folder.name)
+            fresh.replace(latest)
+        except OSError as fault:
+            # A file system without links, or a folder of that name: the run itself is worth more than the shortcut.
+            fresh.unlink(missing_ok=True)
+            self.note_facts(notes=[*self.facts.get("notes", []), f"results/latest was not set: {fault}"])
+
+
+def write_matrix(folder: Path, matrix: Matrix) -> None:
+    """Write matrix.json and matrix.md into the folder, each at once or not at all."""
+    _write_atomically(folder / MATRIX, matrix.model_dump_json(by_alias=True, indent=1) + "\n")
+    _write_atomically(folder / MARKDOWN, markdown.render(matrix, gate.of(matrix)))
+
+
+def read(path: Path) -> Matrix:
+    """A run from its folder (also one that was killed), its matrix.json or its cells.jsonl.
+
+    What is wrong but harmless, such as a last line torn by a kill, is added to the run's `notes`. Raises StoreError.
+    """
+    if path.is_dir():
+        path = path / MATRIX if (path / MATRIX).is_file() else path / CELLS
+        if not path.is_file():
+            raise StoreError(f"{path.parent}: no run: neither {MATRIX} nor {CELLS} is there")
+    if not path.is_file():
+        raise StoreError(f"{path}: no such file")
+    return _read_cells(path) if path.suffix == ".jsonl" else _read_matrix(path)
+
+
+def _read_matrix(path: Path) -> Matrix:
+    try:
+        matrix = Matrix.model_validate_json(path.read_bytes())
+    except ValidationError as fault:
+        problem = fault.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        message = f"{where}: {problem['msg']}" if where else problem["msg"]
+        raise StoreError(f"{path}: not a matrix of this version: {message}") from None
+    _refuse_twice(path, matrix.cells)
+    _sound(path, matrix.run)
+    return matrix
+
+
+def _read_cells(path: Path) -> Matrix:
+    cells, kept = _read_lines(path)
+    _refuse_twice(path, cells)
+    run = _read_facts(path.parent)
+    if torn := path.stat().st_size - kept:
+        note = f"the last line of {path.name} was torn when the run was killed: {torn} bytes are ignored"
+        run["notes"] = [*run.get("notes", []), note]
+    return Matrix(run=run, cells=tuple(cells))
+
+
+def _read_lines(path: Path) -> tuple[list[Cell], int]:
+    """The cells of a cells.jsonl, and how many bytes of the file they take; only its last line may be torn."""
+    cells: list[Cell] = []
+    kept = 0
+    # Not splitlines: that also splits at characters which JSON leaves inside its strings.
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        try:
+            cells += [Cell.model_validate_json(line)] if line.strip() else []
+        except ValidationError as fault:
+            if kept + len(line) == path.stat().st_size:
+                break
+            raise StoreError(f"{path}: line {number} is damaged: {fault.errors()[0]['msg']}") from None
+        kept += len(line) + 1
+    return cells, min(kept, path.stat().st_size)
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    path = folder / FACTS
+    if not path.is_file():
+        return {"notes": [f"no {FACTS} beside {CELLS}: what this run required is not known"]}
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as fault:
+        raise StoreError(f"{path}: {fault}") from None
+    if not isinstance(found, dict):
+        raise StoreError(f"{path}: not a JSON object")
+    _sound(path, found)
+    return found
+
+
+def _sound(path: Path, run: dict[str, Any]) -> None:
+    try:
+        facts.of(run)
+    except FactsError as fault:
+        raise StoreError(f"{path}: {fault}") from None
+
+
+def _refuse_twice(path: Path, cells: Sequence[Cell]) -> None:
+    seen: set[tuple[str | None, ...]] = set()
+    for cell in cells:
+        if cell.key in seen:
+            raise DuplicateCellError(f"{path}: {cell.name} is there twice, and no run writes a key twice")
+        seen.add(cell.key)
+
+
+def _ends_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with fresh.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

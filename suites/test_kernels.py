@@ -1,0 +1,24 @@
+"""Compiled code runs on this device."""
+
+from fixtures.check import Step, check
+from fixtures.here import Here
+from fixtures.kernels import cpu, live
+from fixtures.place import Place
+from fixtures.verdict import Judgement
+
+
+def _reads_libraries(place: Place) -> bool:
+    return place.profile.is_cpu and bool(place.engine.instruction_sets)
+
+
+@check("kernels.static", Step.NOTHING, per_model=False, static=True, applies=_reads_libraries)
+def test_static(here: Here) -> Judgement:
+    """Every library that is always used is there, and this CPU has the instruction sets it needs."""
+    found = cpu.libraries(here.environment.root, here.place.engine.instruction_sets)
+    return cpu.judge(found, cpu.instruction_sets())
+
+
+@check("kernels.live", Step.TOGETHER)
+def test_live(here: Here) -> Judgement:
+    """Short and long prompts, greedy and sampled, one and many streams give tokens."""
+    return live.judge(live.observe(here.client, here.subject.context))
