@@ -28,7 +28,7 @@ _PARTED = {
     Verdict.INCONCLUSIVE: ("incon-", "clusive"),
     Verdict.UNAVAILABLE: ("unavail-", "able"),
 }
-LABEL_MAX = 60
+LABEL_MAX, PROMISE_MAX = 60, 16
 MARGIN = 2
 NO_CELL = "."
 
@@ -55,7 +55,7 @@ class _Layout:
         """The width of each column, without the gap before it."""
         found = [row.promises for row in rows if not row.unavailable]
         blocks = {name: [self.block(tallies.get(name)) for tallies in found] for name in columns}
-        return [max(map(len, (name, *(line for block in blocks[name] for line in block)))) for name in columns]
+        return [max(map(len, (_head(name), *(line for block in blocks[name] for line in block)))) for name in columns]
 
 
 _LAYOUTS = (
@@ -81,10 +81,10 @@ def show(view: View, out: Console) -> None:
 
 
 def _show_grid(view: View, layout: _Layout, widths: list[int], out: Console) -> None:
-    header = _spread(view.columns, widths, layout.gap)
     if any(not row.unavailable for row in view.rows):
-        out.print(Text(header, "bold"))
-        out.print(Text("─" * len(header), "dim"))
+        names = (_head(name).ljust(width) for name, width in zip(view.columns, widths, strict=True))
+        out.print(Text(" " * MARGIN + (" " * layout.gap).join(names).rstrip(), "bold"))
+        out.print(Text("─" * (MARGIN + sum(widths) + layout.gap * (len(widths) - 1)), "dim"))
     for row in view.rows:
         out.print(_label(view, row))
         if row.unavailable:
@@ -106,9 +106,9 @@ def _show_blocks(
         out.print(line)
 
 
-def _spread(fields: Sequence[str], widths: Sequence[int], gap: int) -> str:
-    padded = (field.ljust(width) for field, width in zip(fields, widths, strict=True))
-    return " " * MARGIN + (" " * gap).join(padded)
+def _head(promise: str) -> str:
+    # The contract's promises are plain words; what else a file may hold must still not break the columns.
+    return visible(promise.encode("ascii", "backslashreplace").decode(), PROMISE_MAX)
 
 
 def _label(view: View, row: Row) -> Text:
@@ -128,8 +128,8 @@ def _show_list(view: View, row: Row, out: Console) -> None:
         _show_unavailable(row, out)
         return
     tallies = row.promises
-    wide = max(map(len, view.columns))
+    wide = max(len(_head(name)) for name in view.columns)
     for name in (name for name in view.columns if name in tallies):
         found = tallies[name]
         verdict = (f"{SIGNS[found.verdict]} {found.verdict} {found.share}", STYLES[found.verdict])
-        out.print(Text.assemble(f"{' ' * MARGIN}{name:<{wide}}  ", verdict))
+        out.print(Text.assemble(f"{' ' * MARGIN}{_head(name):<{wide}}  ", verdict))

@@ -40,7 +40,7 @@ def _table(view: View) -> Iterator[str]:
     if not view.rows:
         yield "No cell was judged."
         return
-    yield _line("engine", "launcher, lineup", *view.columns)
+    yield _line("engine", "launcher, lineup", *map(markdown, view.columns))
     yield _line(*["---"] * (2 + len(view.columns)))
     for row in view.rows:
         tallies = row.promises

@@ -71,7 +71,7 @@ class Row:
     deployment: Deployment
     cells: tuple[Cell, ...]
 
-    @property
+    @cached_property
     def promises(self) -> dict[str, Tally]:
         """Each promise that has cells, with its tally."""
         families: dict[str, list[Cell]] = {}

@@ -115,8 +115,13 @@ class Run:
         self._cells[cell.key] = cell
 
     def note_facts(self, **more: Any) -> None:
-        """Add to what is known of the run (any JSON values) and write run.json anew. Raises FactsError."""
+        """Add to what is known of the run (any JSON values) and write run.json anew; `notes` join those there.
+
+        Raises FactsError, and then changes nothing.
+        """
         known = {**self.facts, **more}
+        if self.facts.get("notes") and "notes" in more:
+            known["notes"] = list(dict.fromkeys((*self.facts["notes"], *more["notes"])))
         facts.of(known)
         self.facts = known
         _write_atomically(self.folder / FACTS, json.dumps(self.facts, indent=1, ensure_ascii=False) + "\n")
@@ -141,7 +146,7 @@ class Run:
         except OSError as fault:
             # A file system without links, or a folder of that name: the run itself is worth more than the shortcut.
             fresh.unlink(missing_ok=True)
-            self.note_facts(notes=[*self.facts.get("notes", []), f"results/latest was not set: {fault}"])
+            self.note_facts(notes=[f"results/latest was not set: {fault}"])
 
 
 def write_matrix(folder: Path, matrix: Matrix) -> None:

@@ -53,9 +53,9 @@ def show(matrix: Matrix, gate: Gate, to: Console | None = None, folder: Path | N
     out = to or console()
     view, known = View(matrix.cells), facts.of(matrix.run)
     for words in _headlines(known, view):
-        out.print(Text(words, style="bold"))
+        _indented(Text(words, "bold"), 0, out)
     for note in known.notes:
-        out.print(f"note: {visible(note)}")
+        _indented(Text(f"note: {visible(note)}"), 0, out)
     out.print()
     grid.show(view, out)
     for shown in view.rows:
@@ -69,7 +69,7 @@ def show(matrix: Matrix, gate: Gate, to: Console | None = None, folder: Path | N
 
 def sentence(gate: Gate, to: Console | None = None) -> None:
     """Print the gate's one sentence."""
-    (to or console()).print(visible(gate.reason, 2000), style="bold green" if gate.open else "bold red")
+    _indented(Text(visible(gate.reason, 2000), "bold green" if gate.open else "bold red"), 0, to or console())
 
 
 def row(cells: Sequence[Cell], to: Console | None = None) -> None:

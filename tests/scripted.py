@@ -15,11 +15,11 @@ VOCABULARY = 1000
 CONTEXT = 512
 WORDS = ("one", "small", "bird", "sang", "in", "green", "trees", "while", "rain", "fell")
 OWN_END = 60  # a chat answer ends by itself after this many tokens
-TOKEN_S = 0.001
+TOKEN_S = 0.0005
 Json = dict[str, Any]
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A bad request, with the status that it gets."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -62,19 +62,19 @@ def usage_of(prompt_tokens: int, completion_tokens: int) -> Json:
 
 
 def tokens_of(body: Json, chat: bool) -> tuple[int, list[str], str]:
-    """Prompt tokens, the answer's tokens and its finish_reason; raises Refused for what a server must not take."""
+    """Prompt tokens, the answer's tokens and its finish_reason; raises RefusedError for what a server must not take."""
     prompt = _prompt(body, chat)
     asked = body.get("max_tokens", 16)
     if not isinstance(asked, int) or asked < 1:
-        raise Refused(400, "max_tokens must be a positive integer")
+        raise RefusedError(400, "max_tokens must be a positive integer")
     for name, most in (("temperature", 2), ("top_p", 1)):
         if not isinstance(body.get(name, 1), int | float) or not 0 <= body.get(name, 1) <= most:
-            raise Refused(400, f"{name} must be from 0 to {most}")
+            raise RefusedError(400, f"{name} must be from 0 to {most}")
     if body.get("model") != MODEL:
-        raise Refused(404, "no such model")
+        raise RefusedError(404, "no such model")
     prompt_tokens = len(prompt.split()) + 2 if isinstance(prompt, str) else len(prompt)
     if prompt_tokens > CONTEXT:
-        raise Refused(400, "the prompt is longer than the context")
+        raise RefusedError(400, "the prompt is longer than the context")
     return prompt_tokens, *_answer(asked, chat, body.get("stop") or [])
 
 
@@ -82,11 +82,11 @@ def _prompt(body: Json, chat: bool) -> str | list[int]:
     if not chat:
         prompt = body.get("prompt")
         if not isinstance(prompt, str | list):
-            raise Refused(400, "prompt is missing")
+            raise RefusedError(400, "prompt is missing")
         return prompt
     messages = body.get("messages")
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        raise Refused(400, "messages must be a list of objects")
+        raise RefusedError(400, "messages must be a list of objects")
     return " ".join(str(message.get("content")) for message in messages)
 
 
@@ -106,36 +106,36 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     known: ClassVar[frozenset[str]] = frozenset({"/v1/chat/completions", "/v1/completions"})
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+    def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
 
-    def do_GET(self) -> None:  # noqa: N802 - the base class's name
+    def do_GET(self) -> None:
         """List the models."""
         if self.path == "/v1/models":
             self._json(200, {"data": [{"id": "other" if self.server.fault == "model-not-listed" else MODEL}]})
         else:
             self._json(405 if self.path in self.known else 404, {"error": {"message": "not here"}})
 
-    def do_POST(self) -> None:  # noqa: N802 - the base class's name
+    def do_POST(self) -> None:
         """Generate."""
         raw = self.rfile.read(int(self.headers.get("content-length", 0)))
         try:
             if self.path not in self.known:
-                raise Refused(404, "no such route")
+                raise RefusedError(404, "no such route")
             self._generate(self._body(raw))
-        except Refused as refused:
+        except RefusedError as refused:
             self._refuse(refused)
 
     def _body(self, raw: bytes) -> Json:
         try:
             body = json.loads(raw)
         except (ValueError, RecursionError) as fault:
-            raise Refused(400, "the body is not JSON") from fault
+            raise RefusedError(400, "the body is not JSON") from fault
         if not isinstance(body, dict):
-            raise Refused(400, "the body is no object")
+            raise RefusedError(400, "the body is no object")
         return body
 
-    def _refuse(self, refused: Refused) -> None:
+    def _refuse(self, refused: RefusedError) -> None:
         fault = self.server.fault
         if fault == "accepts-bad":
             self._json(200, {"choices": [{"text": "fine", "message": {"content": "fine"}, "finish_reason": "stop"}]})
@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "message-elsewhere":
             self._json(refused.status, {"detail": str(refused)})
         elif fault == "hangs-on-bad":
-            time.sleep(0.6)
+            time.sleep(1.0)
         else:
             self._json(refused.status, {"error": {"message": str(refused)}})
 
@@ -165,13 +165,19 @@ class _Handler(BaseHTTPRequestHandler):
             finish = "stop"
         if fault == "always-length":
             finish = "length"
-        counted = len(tokens) + (3 if fault == "wrong-usage" or (fault == "wrong-stream-usage" and body.get("stream")) else 0)
-        usage = None if fault == "missing-usage" else usage_of(1 if fault == "constant-prompt" else prompt_tokens, counted)
+        usage = self._usage(prompt_tokens, len(tokens), bool(body.get("stream")))
         if body.get("stream"):
             self._stream(chat, tokens, finish, usage)
         else:
             time.sleep(TOKEN_S * len(tokens))
             self._json(200, self._whole(chat, tokens, finish, usage, bool(body.get("logprobs"))))
+
+    def _usage(self, prompt_tokens: int, completion_tokens: int, stream: bool) -> Json | None:
+        fault = self.server.fault
+        if fault == "wrong-usage" or (fault == "wrong-stream-usage" and stream):
+            completion_tokens += 3
+        return None if fault == "missing-usage" else usage_of(1 if fault == "constant-prompt" else prompt_tokens,
+                                                              completion_tokens)
 
     def _whole(self, chat: bool, tokens: list[str], finish: str, usage: Json | None, listed: bool) -> Json:
         choice: Json = {"index": 0, "finish_reason": finish}
@@ -208,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _token(self, chat: bool, at: int, token: str) -> None:
         fault = self.server.fault
         if fault == "held-after-first":
-            time.sleep(0 if at else TOKEN_S * 40)
+            time.sleep(0.08 if at == 1 else 0)
         elif fault != "buffered":
             time.sleep(TOKEN_S)
         pieces = {"drops-a-chunk": 0, "repeats-a-chunk": 2}.get(fault, 1) if at == 2 else 1

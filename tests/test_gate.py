@@ -10,7 +10,7 @@ from reports import gate
 from reports.gate import Gate
 from reports.merge import merge
 from reports.record import Cell, Matrix, Verdict
-from tests.cells import cell, plain_cells, runs
+from tests.cells import cell, plain_cells, runs, steady
 
 NAMES = st.sampled_from(["startup", "api", "api.errors", "languages.script", "gateway"])
 REQUIRE = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.lists(NAMES, max_size=2, unique=True), max_size=2)
@@ -93,6 +93,7 @@ def test_merged_runs_must_all_have_finished() -> None:
     assert gate.of(merge([done, lacking.model_copy(update={"cells": ()})])).open
 
 
+@steady
 @given(runs(plain_cells), REQUIRE, st.randoms(use_true_random=False))
 def test_order_is_nothing(cells: list[Cell], require: dict[str, list[str]], random: object) -> None:
     """The same cells in another order give the same gate, to the letter."""
@@ -101,6 +102,7 @@ def test_order_is_nothing(cells: list[Cell], require: dict[str, list[str]], rand
     assert gate.judge(shuffled, require) == gate.judge(cells, require)
 
 
+@steady
 @given(runs(plain_cells), REQUIRE, plain_cells)
 def test_more_bad_cells_never_open(cells: list[Cell], require: dict[str, list[str]], more: Cell) -> None:
     """A cell that shuts gates is never what opens one."""
@@ -108,6 +110,7 @@ def test_more_bad_cells_never_open(cells: list[Cell], require: dict[str, list[st
         assert not gate.judge([*cells, more], require).open
 
 
+@steady
 @given(runs(plain_cells), REQUIRE, st.data())
 def test_worse_never_opens(cells: list[Cell], require: dict[str, list[str]], data: st.DataObject) -> None:
     """Cells made worse leave a shut gate shut."""
@@ -118,6 +121,7 @@ def test_worse_never_opens(cells: list[Cell], require: dict[str, list[str]], dat
     assert gate.judge(cells, require).open or not gate.judge(worse, require).open
 
 
+@steady
 @given(runs(plain_cells), REQUIRE, NAMES)
 def test_requiring_more_never_opens(cells: list[Cell], require: dict[str, list[str]], name: str) -> None:
     """Asking for more leaves a shut gate shut."""
@@ -125,6 +129,7 @@ def test_requiring_more_never_opens(cells: list[Cell], require: dict[str, list[s
     assert gate.judge(cells, require).open or not gate.judge(cells, more).open
 
 
+@steady
 @given(runs(plain_cells), REQUIRE, st.booleans())
 def test_an_open_gate_has_its_reasons(cells: list[Cell], require: dict[str, list[str]], ended: bool) -> None:
     """Open means: ended, something judged, nothing deciding, nothing missing; the sentence begins with the outcome."""

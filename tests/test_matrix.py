@@ -17,7 +17,7 @@ from reports import gate, markdown, terminal, text
 from reports.matrix import Tally, View, tally
 from reports.promise import CHECKS, IDS, PROMISES
 from reports.record import Cell, Matrix, Verdict
-from tests.cells import any_cells, cell, plain_cells, runs
+from tests.cells import any_cells, cell, plain_cells, runs, steady
 
 HOSTILE = (
     "\u202eevil\u2066 \x1b[31mred\x00 `code` | <script>alert(1)</script> "
@@ -26,7 +26,7 @@ HOSTILE = (
 TIMES = {
     "total": 912.3,
     "setup": 371.0,
-    "boots": {"count": 3, "seconds": 84.0, "each": [{"engine": "vllm", "seconds": 31}, {"engine": "vllm", "seconds": 29}]},
+    "boots": {"count": 3, "seconds": 84, "each": [{"engine": "vllm", "seconds": time} for time in (31, 29)]},
     "waits": [{"condition": "memory given back", "seconds": 12.0}, {"condition": "port", "seconds": 1.0}],
     "own": {"seconds": 31.2, "percent": 3.4},
 }
@@ -75,6 +75,7 @@ def test_tally() -> None:
     assert tally([]) is None
 
 
+@steady
 @given(runs(plain_cells))
 def test_every_cell_is_told(cells: list[Cell]) -> None:
     """Each cell is in one row, and each that is not pass in one entry of that row; nothing else is in an entry."""
@@ -101,7 +102,7 @@ def test_folding() -> None:
     """The same failure of several models is one entry naming them; another reason or check is another."""
     same: dict[str, Any] = {"verdict": "fail", "causes": ("usage",), "reason": "3 of 8"}
     cells = [cell("api.contract", model=name, **same) for name in ("a", "b")]
-    cells += [cell("api.contract", "fail", "c", causes=("usage",), reason="4 of 8"), cell("api.errors", model="a", **same)]
+    cells += [cell("api.contract", model="c", **{**same, "reason": "4 of 8"}), cell("api.errors", model="a", **same)]
     view = View(cells)
     named = [entry.named_in(view.rows[0]) for entry in view.entries(view.rows[0])]
     assert named == [("api.contract", "a, b"), ("api.contract", "c"), ("api.errors", "a")]
@@ -135,7 +136,8 @@ def test_fits_the_width(width: int) -> None:
     """No line is wider than the terminal, and every engine, promise and reason is there at any width."""
     shown = printed(four_engines(), width)
     assert max(map(cell_len, shown.splitlines())) <= width
-    for word in ("llamacpp 1.0", "sglang 1.0", "languages", "coexistence", "3 tokens of 8", "usage", "apt-get install gcc"):
+    engines, told = ("llamacpp 1.0", "sglang 1.0"), ("3 tokens of 8", "usage", "apt-get install gcc")
+    for word in (*engines, "languages", "coexistence", *told):
         assert word in shown
     assert not re.search(r" $", shown, re.MULTILINE)
     assert " ".join(shown.split()).endswith(gate.of(four_engines()).reason)
@@ -197,6 +199,7 @@ def test_nothing_judged() -> None:
     assert "No cell was judged." in markdown.render(a_matrix(), gate.of(a_matrix()))
 
 
+@steady
 @given(st.text() | st.text(alphabet=HOSTILE), st.integers(1, 400))
 def test_visible(raw: str, limit: int) -> None:
     """One line, not longer than the limit, in which every character can be seen."""
@@ -229,7 +232,7 @@ def test_hostile_words_do_nothing() -> None:
     assert not re.search(r"<(?!!-- -->)", page)
     assert not re.search(r"(?<!\\)`", page)
     assert "@you" not in page
-    assert "](javascript:" not in page
+    assert not re.search(r"(?<!\\)\]\(javascript:", page)
     assert {target.split(":")[0] for target in re.findall(r"(?<!\\)\]\(([^)]*)\)", page)} == {
         "javascript%3Aalert%281%29",
         "logs/a%29%20%5Bb%5D%28http%3A//x",
@@ -237,7 +240,7 @@ def test_hostile_words_do_nothing() -> None:
     }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(steady, max_examples=60)
 @given(runs(any_cells), st.sampled_from([40, 80, 130]))
 def test_any_cells_can_be_shown(cells: list[Cell], width: int) -> None:
     """No text, count or mixture of verdicts breaks the terminal or the page, and each table row has every column."""

@@ -225,7 +225,7 @@ def test_a_killed_warden_takes_the_server_along(start: Launcher) -> None:
     assert (main.run_id, main.server, main.scratch) == ("test-run", "stand-in", handle.scratch)
     os.kill(os.getpgid(handle._warden.pid), signal.SIGKILL)
     assert handle.wait(10) == -signal.SIGKILL
-    assert handle.pids() in ([daemon], [])
+    assert eventually(lambda: handle.pids() in ([daemon], []))
     handle.close()
     assert eventually(lambda: not alive(daemon))
     assert not handle.scratch.exists()
@@ -250,3 +250,10 @@ def test_it_is_a_handle(start: Launcher) -> None:
     """What mypy holds it to, said where the next launcher is written."""
     handle: Handle = start(program(SLEEP))
     assert handle.main_pid in handle.pids()
+
+
+def test_it_has_a_session_of_its_own(start: Launcher) -> None:
+    """Apart from the warden's, which is apart from pytest's."""
+    handle = start(program(SLEEP))
+    assert os.getsid(handle.main_pid) == handle.main_pid
+    assert os.getsid(handle._warden.pid) == handle._warden.pid

@@ -22,10 +22,10 @@ from reports import junit, schema
 from reports.facts import FactsError
 from reports.record import Cell, Figure, Matrix, Verdict, worst
 from reports.store import DuplicateCellError, Run, StoreError, new_id, read
-from tests.cells import any_cells, cell, runs
+from tests.cells import any_cells, cell, runs, steady
 
 # The folder is only a place to write into: what one example leaves there says nothing of the next.
-in_one_folder = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+in_one_folder = settings(steady, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def test_worst_first() -> None:
@@ -168,8 +168,9 @@ def test_a_folder_named_latest_is_left_alone(tmp_path: Path) -> None:
     """What stands in the way of the link is kept and the run says so."""
     (tmp_path / "latest" / "mine").mkdir(parents=True)
     with Run.start(tmp_path) as run:
-        matrix = run.finish()
+        matrix = run.finish(notes=["another"])
     assert (tmp_path / "latest" / "mine").is_dir()
+    assert "another" in matrix.run["notes"]
     assert any("latest was not set" in note for note in matrix.run["notes"])
 
 

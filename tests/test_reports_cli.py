@@ -38,7 +38,8 @@ def test_gate_is_exit_code_and_last_line(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_gate_of_a_result_alone(tmp_path: Path) -> None:
     """A matrix.json far from its run still knows what it required; `--require` asks for more."""
-    folder = a_run(tmp_path, cell("startup.ready"), cell("api.contract", "unavailable"), require={"trilingual": ["startup"]})
+    cells = cell("startup.ready"), cell("api.contract", "unavailable")
+    folder = a_run(tmp_path, *cells, require={"trilingual": ["startup"]})
     alone = tmp_path / "alone.json"
     alone.write_bytes((folder / "matrix.json").read_bytes())
     assert cli.main(["gate", str(alone)]) == 0
@@ -55,7 +56,9 @@ def test_gate_of_a_killed_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "✓ pass 1/1" in capsys.readouterr().out
 
 
-def test_report_shows_latest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_shows_latest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Without a name it is the latest run; `show` may be said."""
     a_run(tmp_path / "results", cell())
     monkeypatch.chdir(tmp_path)
@@ -76,9 +79,9 @@ def test_report_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_merge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of two cells with one key the newer run's stands, whatever the order given; the older is kept with its run's id."""
+    """Of two cells with one key the newer run's stands, in whatever order given; the older is kept beside it."""
     runs = tmp_path / "runs"
-    old = a_run(runs, cell(verdict="fail"), cell("api.errors", evidence=("logs/a",)), started="2026-11-20T02:00:00+00:00")
+    old = a_run(runs, cell(verdict="fail"), cell("api.errors", evidence=("logs/a",)), started="2026-11-20T12:00")
     new = a_run(runs, cell(), cell(engine="sglang"), require={"trilingual": ["api"]})
     merged = tmp_path / "merged"
     assert cli.main(["merge", str(new), str(old), "-o", str(merged)]) == 0

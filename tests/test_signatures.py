@@ -54,10 +54,10 @@ def test_every_literal_is_lower_case_and_has_an_example() -> None:
         for signature in content.signature:
             examples = "\n".join(signature.example).lower()
             assert all(text == text.lower() for text in signature.contains), signature.id
-            assert any(text in examples for text in signature.contains), signature.id
+            assert all(text in examples for text in signature.contains), signature.id
 
 
-@pytest.mark.parametrize("filler", [" ", "(", "9", "a'", "[sm_120 ", "\x1b[0m", ". "])
+@pytest.mark.parametrize("filler", [" ", "(9", "a' [sm_120 "])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_no_line_makes_a_pattern_run_away(engine: str, filler: str) -> None:
     """1 MB of lines made of what the patterns look for, repeated, takes less than 1 s of processor time."""

@@ -13,7 +13,7 @@ from fixtures import waiver
 from fixtures.configuration import ConfigurationError
 from fixtures.waiver import Waiver
 from reports.record import Cell, Verdict
-from tests.cells import cell, plain_cells
+from tests.cells import cell, plain_cells, steady
 
 DAY = date(2027, 3, 31)
 WHOLE = """
@@ -69,6 +69,7 @@ def test_patterns(pattern: str, model: str | None, check: str, variant: str, mat
     assert a_waiver(pattern).matches(cell(check, model=model, variant=variant)) is matches
 
 
+@steady
 @given(plain_cells)
 def test_a_cell_is_matched_by_its_own_name(one: Cell) -> None:
     """The name that a report prints works as a pattern."""
@@ -130,6 +131,7 @@ def test_a_waived_cell_that_passes() -> None:
     assert "cpu/*/vllm/*/api.contract" in found.cure
 
 
+@steady
 @given(plain_cells, st.dates())
 def test_only_fail_and_pass_are_touched(one: Cell, today: date) -> None:
     """No waiver covers error, inconclusive or unavailable, and none changes anything but verdict, reason and cure."""
@@ -139,6 +141,7 @@ def test_only_fail_and_pass_are_touched(one: Cell, today: date) -> None:
         assert found == one
 
 
+@steady
 @given(plain_cells, st.dates())
 def test_a_cell_that_is_not_matched_stays(one: Cell, today: date) -> None:
     """A waiver for another profile leaves a cell as it is."""
@@ -146,7 +149,7 @@ def test_a_cell_that_is_not_matched_stays(one: Cell, today: date) -> None:
 
 
 def test_unused() -> None:
-    """A waiver that matches nothing of a deployment that ran is warned of; one for a deployment that did not run is not."""
+    """A waiver that matches nothing of a deployment that ran is warned of, one for another deployment is not."""
     used, stale, elsewhere = a_waiver(), a_waiver("cpu/*/vllm/*/api.gone"), a_waiver("rtx5090/*/vllm/*/api.contract")
     warnings = waiver.unused([used, stale, elsewhere], [cell("api.contract"), cell("api.errors")])
     assert warnings == ["waiver 'cpu/*/vllm/*/api.gone' (usage; Ann) matches no cell of this run"]
