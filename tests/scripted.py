@@ -16,6 +16,7 @@ CONTEXT = 512
 WORDS = ("one", "small", "bird", "sang", "in", "green", "trees", "while", "rain", "fell")
 OWN_END = 60  # a chat answer ends by itself after this many tokens
 TOKEN_S = 0.0005
+FLOWS = frozenset({"", "buffered", "held-after-first", "paced"})  # what takes its time: the others may hurry
 Json = dict[str, Any]
 
 
@@ -35,6 +36,7 @@ class ScriptedServer(ThreadingHTTPServer):
     def __init__(self, fault: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.fault = fault
+        self.token_s = TOKEN_S if fault in FLOWS else TOKEN_S / 10
 
     @property
     def url(self) -> str:
@@ -169,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
         if body.get("stream"):
             self._stream(chat, tokens, finish, usage)
         else:
-            time.sleep(TOKEN_S * len(tokens))
+            time.sleep(self.server.token_s * len(tokens))
             self._json(200, self._whole(chat, tokens, finish, usage, bool(body.get("logprobs"))))
 
     def _usage(self, prompt_tokens: int, completion_tokens: int, stream: bool) -> Json | None:
@@ -198,7 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
         if chat and fault != "no-role":
             self._event(chat, {"role": "assistant", "content": ""})
         if fault in ("buffered", "paced"):
-            time.sleep(TOKEN_S * len(tokens))
+            time.sleep(self.server.token_s * len(tokens))
         for at, token in enumerate(tokens):
             self._token(chat, at, token)
         if fault == "error-in-stream":
@@ -216,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "held-after-first":
             time.sleep(0.08 if at == 1 else 0)
         elif fault != "buffered":
-            time.sleep(TOKEN_S)
+            time.sleep(self.server.token_s)
         pieces = {"drops-a-chunk": 0, "repeats-a-chunk": 2}.get(fault, 1) if at == 2 else 1
         for _ in range(pieces):
             self._event(chat, {"content": "other" if fault == "other-text" and at == 2 else token})

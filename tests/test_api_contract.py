@@ -16,11 +16,10 @@ from fixtures.api.subject import Route, Subject
 from fixtures.load.answer import Answer, Chunk, Usage
 from fixtures.load.client import Client
 from fixtures.verdict import Problems, Verdict
-from tests.scripted import CONTEXT, MODEL, VOCABULARY, serving
+from tests.scripted import CONTEXT, FLOWS, MODEL, VOCABULARY, serving
 
 SUBJECT = Subject(MODEL, CONTEXT, VOCABULARY, "Tell me of the spring")
-SHORT_S, LONG_S = 0.03, 0.08
-FLOWS = {"", "buffered", "held-after-first", "paced"}
+SHORT_S, LONG_S = 0.01, 0.08
 
 FAULTS = {
     "model-not-listed": {"model-not-listed"},
@@ -55,9 +54,14 @@ def observed(fault: str = "") -> contract.ContractObserved:
                                 long_s=LONG_S if fault in FLOWS else SHORT_S)
 
 
-def test_a_server_that_keeps_the_api_passes() -> None:
+@pytest.fixture(scope="module", name="seen")
+def healthy() -> contract.ContractObserved:
+    """What the check sees of a server that keeps the API."""
+    return observed()
+
+
+def test_a_server_that_keeps_the_api_passes(seen: contract.ContractObserved) -> None:
     """Everything is asked and nothing is wrong."""
-    seen = observed()
     judgement = contract.judge(seen)
     assert judgement.verdict is Verdict.PASS, judgement.reason
     assert seen.flow is not None
@@ -88,9 +92,8 @@ def test_nothing_observed_never_passes() -> None:
     assert contract.judge(nothing).verdict is not Verdict.PASS
 
 
-def test_wavering_answers_are_inconclusive() -> None:
+def test_wavering_answers_are_inconclusive(seen: contract.ContractObserved) -> None:
     """Answers that differ between equal requests leave the comparison open, and one difference of three is no fault."""
-    seen = observed()
     first = seen.agreements[0]
     odd = replace(first.streamed[0], answer=replace(first.streamed[0].answer, text="a near-tie"))
     tied = replace(seen, agreements=(replace(first, streamed=(odd, *first.streamed[1:])), *seen.agreements[1:]))
@@ -101,9 +104,8 @@ def test_wavering_answers_are_inconclusive() -> None:
     assert unsteady.causes == ("unsteady-answers",)
 
 
-def test_short_answers_are_inconclusive() -> None:
+def test_short_answers_are_inconclusive(seen: contract.ContractObserved) -> None:
     """Where no answer is long enough to see it flow, a pass would claim too much."""
-    seen = observed()
     assert contract.judge(replace(seen, flow=None)).causes == ("too-short-to-tell",)
 
 

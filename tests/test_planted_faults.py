@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -47,6 +46,7 @@ class Runs:
     def __init__(self, folder: Path, kind: str, urls: dict[str, str]) -> None:
         self.folder, self.kind, self.urls = folder, kind, urls
         self.healthy = self._run("healthy", lineup.loose(), None)
+        assert all(self.healthy[f"{model}/startup.ready"].verdict == "pass" for model in MODELS), "no healthy run"
         self.limits = lineup.calibrated(self.healthy)
 
     def planted(self, fault: PlantedFault) -> Cells:
@@ -87,18 +87,11 @@ class Runs:
         return comparison.read(folder / "latest" / "cells.jsonl")
 
 
-@cache
-def llama_environment() -> setup.Environment:
-    """The environment that the runs use, too."""
-    found = setup.ensure_all([("llamacpp", setup.DEFAULT_VERSIONS["llamacpp"])], print)["llamacpp"]
-    assert isinstance(found, setup.Environment), f"llama.cpp cannot be set up: {found}"
-    return found
-
-
 @pytest.fixture(scope="session")
 def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A healthy llama.cpp server for each model."""
     folder, llama = tmp_path_factory.mktemp("servers"), engine("llamacpp")
+    environment = setup.ensure(llama.name, setup.DEFAULT_VERSIONS[llama.name], print)
     described = load(str(lineup.write(folder / "planted.toml", lineup.loose())))
     with ExitStack() as stack:
         found = {}
@@ -106,7 +99,7 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
             path = described.folder_of(entry, "llamacpp")
             assert path is not None, "the repository's models are folders"
             served = Served(entry, ModelFolder(path), str(path), {})
-            command = llama.command(llama_environment(), [served], setup.home() / "store")
+            command = llama.command(environment, [served], setup.home() / "store")
             log = folder / f"{entry.name}.log"
             handle = launch(command, name=entry.name, log=log, scratch_root=folder, run_id="planted")
             found[entry.name] = stack.enter_context(handle).url
