@@ -83,7 +83,8 @@ class Runs:
     def _pytest(self, folder: Path, arguments: list[str]) -> Cells:
         command = [sys.executable, "-m", "pytest", f"--results={folder}", *arguments]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-        assert done.returncode in (0, 1), f"{' '.join(command)} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}"
+        said = (done.stdout + done.stderr)[-3000:]
+        assert done.returncode in (0, 1), f"{' '.join(command)} ended with {done.returncode}:\n{said}"
         return comparison.read(folder / "latest" / "cells.jsonl")
 
 

@@ -91,7 +91,7 @@ def neighbours(program: str) -> list[Neighbour]:
 
 def _neighbour(pid: int, mark: bytes) -> Neighbour | None:
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        words = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
         environment = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return None  # ended in the meantime, or another user's

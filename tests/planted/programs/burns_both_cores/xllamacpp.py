@@ -10,7 +10,7 @@ sys.path.append(str(Path(__file__).resolve().parents[4]))
 from tests.planted.inprocess import EachGeneration, plant
 from tests.planted.messages import Request
 
-BURNERS = 12 * (os.cpu_count() or 1)
+BURNERS = 8 * (os.cpu_count() or 1)
 SECONDS = 0.5
 RUNNING: list[subprocess.Popen[bytes]] = []
 

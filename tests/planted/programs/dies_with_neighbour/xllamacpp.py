@@ -11,7 +11,7 @@ sys.path.append(str(Path(__file__).resolve().parents[4]))
 
 from tests.planted.inprocess import model_of, replace_server, say_leaving, watch
 
-FRAIL = "trilingual-4m"
+FRAIL = "trilingual-2m"
 
 
 def leave(*_: object) -> None:

@@ -19,4 +19,4 @@ def serve(server: Callable[[Any], Any], params: Any) -> Any:
     return server(params)
 
 
-replace_server(__file__, serve, "trilingual-4m")
+replace_server(__file__, serve, "trilingual-2m")

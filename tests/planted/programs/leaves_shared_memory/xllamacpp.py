@@ -25,4 +25,4 @@ def serve(server: Callable[[Any], Any], params: Any) -> Any:
 
 HELD: list[mmap.mmap] = []
 
-replace_server(__file__, serve, "trilingual-4m")
+replace_server(__file__, serve, "trilingual-2m")

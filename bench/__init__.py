@@ -1,0 +1,1 @@
+"""cotenant's own speed and size, measured."""
