@@ -22,4 +22,4 @@ def test_errors(here: Here) -> Judgement:
 def test_robust(here: Here) -> Judgement:
     """Generated requests never kill or hang the server and never bring a 5xx."""
     examples = 600 if here.thorough else robust.EXAMPLES
-    return robust.judge(robust.observe(here.client, here.subject, here.alive, examples=examples))
+    return robust.judge(robust.observe(here.solo, here.subject, here.alive, examples=examples))
