@@ -106,13 +106,14 @@ class Run:
                 f"{cell.name} was judged twice in run {self.folder.name}: {earlier.verdict}, then {cell.verdict}"
             )
         before = os.fstat(self._file.fileno()).st_size
+        self._cells[cell.key] = cell  # first: Ctrl-C may come between any two lines, and the cell has been judged
         try:
             _write_all(self._file.fileno(), cell.model_dump_json().encode() + b"\n")
+            os.fsync(self._file.fileno())
         except OSError:
+            del self._cells[cell.key]
             os.ftruncate(self._file.fileno(), before)
             raise
-        os.fsync(self._file.fileno())
-        self._cells[cell.key] = cell
 
     def note_facts(self, **more: Any) -> None:
         """Add to what is known of the run (any JSON values) and write run.json anew; `notes` join those there.

@@ -15,6 +15,8 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 SMALLEST = CHECKOUT / "fixtures" / "models" / "trilingual-2m"
+# Lines that are not broken, and compiled modules kept, without which every run spends seconds on compiling them anew.
+USUAL = {"COLUMNS": "300", "PYTHONDONTWRITEBYTECODE": ""}
 # Imports take most of a refusal's time: many command lines in one process take it once.
 SEVERAL = """
 import json, os, sys, tempfile
@@ -58,7 +60,8 @@ def several(lines: Sequence[Sequence[str]], folder: Path, variables: Mapping[str
     """Each command line given to pytest, one after another in one process."""
     (folder / "lines.json").write_text(json.dumps([list(line) for line in lines]))
     done = subprocess.run([sys.executable, "-c", SEVERAL, str(folder / "lines.json")], cwd=CHECKOUT, check=True,
-                          env={**os.environ, **(variables or {})}, stdout=subprocess.PIPE, text=True, timeout=120)
+                          env={**os.environ, **USUAL, **(variables or {})}, stdout=subprocess.PIPE, text=True,
+                          timeout=120)
     return [Ended(*json.loads(line)) for line in done.stdout.splitlines()]
 
 
@@ -71,7 +74,7 @@ class Running:
         with self._output.open("w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "pytest", f"--results={self.results}", *arguments], cwd=CHECKOUT,
-                env={**os.environ, "COLUMNS": "300", **(variables or {})}, stdout=output, stderr=subprocess.STDOUT)
+                env={**os.environ, **USUAL, **(variables or {})}, stdout=output, stderr=subprocess.STDOUT)
 
     @property
     def folder(self) -> Path:

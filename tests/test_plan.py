@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fixtures import plan
 from fixtures.configuration import ConfigurationError
+from fixtures.place import Place
 from fixtures.plan import Asked
 from tests.runs import Ended, lineup, several
 
@@ -108,7 +110,7 @@ def test_two_versions_of_an_engine(listed: list[Ended]) -> None:
     assert {one.split("/")[2].partition("@")[0] for one in ids} == {"vllm"}
 
 
-def places(folder: Path, *engines: tuple[str, str], **head: str) -> list[plan.Place]:
+def places(folder: Path, *engines: tuple[str, str], **head: str) -> list[Place]:
     lines = "\n".join(f"{key} = {text}" for key, text in head.items())
     file = lineup(folder / "x.toml", engines=["llamacpp", "vllm"], head=lines)
     return plan.deployments(Asked(engines=engines, lineups=(str(file),)), VERSIONS)
@@ -155,9 +157,9 @@ def test_names_in_a_lineup(tmp_path: Path, key: str, text: str, sentence: str) -
     ({"model": 'endpoint = "http://127.0.0.1:1"\n[[models]]\nname = "b"\nsource = "x/y"'},
      "models.b: endpoint is missing, other models have one"),
 ])
-def test_mistakes_in_a_lineup(tmp_path: Path, changes: dict[str, str], sentence: str) -> None:
+def test_mistakes_in_a_lineup(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
     """What cannot be planned is said with the file and the key."""
-    file = lineup(tmp_path / "x.toml", **changes)  # type: ignore[arg-type]
+    file = lineup(tmp_path / "x.toml", **changes)
     with pytest.raises(ConfigurationError) as caught:
         plan.deployments(Asked(lineups=(str(file),)), VERSIONS)
     assert str(caught.value).startswith(f"{tmp_path}/x.toml: {sentence}")

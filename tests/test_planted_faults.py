@@ -34,7 +34,8 @@ LIMIT_S = 600
 
 def by_id(where: str) -> list[object]:
     """The faults of one kind, as parameters."""
-    return [pytest.param(fault, id=fault.id) for fault in faults() if fault.where == where]
+    return [pytest.param(fault, id=fault.id, marks=[pytest.mark.long] if fault.long else [])
+            for fault in faults() if fault.where == where]
 
 
 class Runs:

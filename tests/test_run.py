@@ -14,13 +14,18 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from fixtures.deployment.server import Server
+from fixtures.engines.base import Served
+from fixtures.engines.registry import engine
 from fixtures.launchers import stray
+from fixtures.launchers.process import ProcessHandle, launch
+from fixtures.lineup import ModelEntry
+from fixtures.models.folder import ModelFolder
 from fixtures.setup import Environment
 from reports import store
 from reports.record import Matrix, Verdict
-from tests.conftest import LlamaServers
 from tests.launching import eventually
-from tests.runs import CHECKOUT, Ended, Running, lineup
+from tests.runs import CHECKOUT, SMALLEST, Ended, Running, lineup
 
 SCHEMA = json.loads((CHECKOUT / "reports" / "schema" / "matrix.schema.json").read_text())
 Start = Callable[..., Running]
@@ -61,8 +66,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, llama_environment: Environme
     """A folder with lineups of one small model; llama.cpp is set up by now."""
     folder = tmp_path_factory.mktemp("lineups")
     lineup(folder / "small.toml", model='languages = ["en"]')
-    lineup(folder / "required.toml", head='require = ["startup", "api"]')
-    lineup(folder / "both.toml", engines=["ollama", "llamacpp"])
+    lineup(folder / "both.toml", engines=["ollama", "llamacpp"], head='require = ["startup", "api"]')
     return folder
 
 
@@ -129,20 +133,15 @@ def test_static_starts_nothing(start: Start, files: Path) -> None:
     assert not list(run.folder.glob("logs/*.log"))
 
 
-def test_what_is_required_must_be_judged(start: Start, files: Path) -> None:
-    """Cells that all pass leave the gate shut while a required promise has none."""
-    run = done(start("-m", "startup", f"--lineup={files}/required.toml"))
-    assert run.verdicts("llamacpp") == {Verdict.PASS}
-    assert run.ended.code == 1
-    assert "required api has no cell" in run.ended.output.splitlines()[-1]
-
-
 def test_an_engine_that_cannot_be_set_up(start: Start, files: Path, bare: dict[str, str]) -> None:
     """In a run of all engines its row is `unavailable`, with the cure, and the others are judged."""
     run = done(start("-m", "cpu and startup", f"--lineup={files}/both.toml", variables=bare))
-    assert run.ended.code == 0, run.ended.output
     assert run.verdicts("llamacpp") == {Verdict.PASS}
     assert run.verdicts("ollama") == {Verdict.UNAVAILABLE}
+    assert run.ended.code == 1, "both are required"
+    last = run.ended.output.strip().splitlines()[-1]
+    assert "2 required cells are unavailable (ollama startup.ready, ollama startup.identity)" in last
+    assert "required api has no cell" in last
     for cell in run.matrix.cells:
         if cell.engine == "ollama":
             assert cell.causes == ("not-set-up",)
@@ -159,16 +158,24 @@ def test_an_engine_asked_for_by_name(start: Start, files: Path, bare: dict[str, 
     assert not run.matrix.cells
 
 
-def test_somebody_elses_server(start: Start, files: Path, llama_server: LlamaServers) -> None:
+@pytest.fixture
+def theirs(tmp_path: Path, llama_environment: Environment) -> Iterator[ProcessHandle]:
+    """A llama.cpp that the run did not start."""
+    llama = engine("llamacpp")
+    served = Served(ModelEntry(name="small"), ModelFolder(SMALLEST), str(SMALLEST), {})
+    command = llama.command(llama_environment, [served], tmp_path)
+    with launch(command, name="theirs", log=tmp_path / "log", scratch_root=tmp_path, run_id="theirs") as handle:
+        assert Server(llama, [served], handle).boot("small", "sequential", 30).ok
+        yield handle
+
+
+def test_somebody_elses_server(start: Start, files: Path, theirs: ProcessHandle) -> None:
     """An endpoint is asked, never stopped; what it cannot prove is not held against it."""
-    url = llama_server.url("trilingual-2m")
-    file = files / "endpoint.toml"
-    lineup(file, engines=["openai"], source="", model=f'endpoint = "{url}"')
-    file.write_text(file.read_text().replace('"small"', '"trilingual-2m"'))
-    for _ in range(2):
-        run = done(start("-m", "cpu and startup", f"--lineup={file}"))
-        assert run.ended.code == 0, run.ended.output
-        assert [cell.launcher for cell in run.matrix.cells] == ["endpoint", "endpoint"]
+    file = lineup(files / "endpoint.toml", engines=["openai"], source="", model=f'endpoint = "{theirs.url}"')
+    run = done(start("-m", "cpu and startup", f"--lineup={file}"))
+    assert run.ended.code == 0, run.ended.output
+    assert [cell.launcher for cell in run.matrix.cells] == ["endpoint", "endpoint"]
+    assert theirs.running()
 
 
 def of_run(running: Running) -> list[stray.Stray]:

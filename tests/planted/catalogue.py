@@ -29,6 +29,7 @@ class PlantedFault(Strict):
     parameters: dict[str, float] = Field(default_factory=dict)
     beyond: dict[str, str] = Field(default_factory=dict)
     thief: bool = False
+    long: bool = False
     fails: dict[str, tuple[str, ...]] = Field(min_length=1)
     becomes: dict[str, str] = Field(default_factory=dict)
     may_change: tuple[str, ...] = ()
