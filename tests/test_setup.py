@@ -15,7 +15,7 @@ from unittest.mock import Mock
 import pytest
 
 from fixtures.launchers import proc
-from fixtures.setup import Environment, SetupFailed, engines, ensure, environment, find
+from fixtures.setup import Environment, SetupFailed, engines, ensure, environment, find, tool
 from tests.launching import eventually
 from tests.tiny import PATCHED, Registry
 
@@ -88,13 +88,21 @@ def test_an_environment_follows_its_lock(registry: Registry) -> None:
 
 
 def test_another_version_stands_beside(registry: Registry) -> None:
-    """A version without a lock of its own takes the default's, with the engine's line changed."""
-    registry.wheel("tiny", "1.1")
-    registry.lock("llamacpp", environment.DEFAULT_VERSIONS["llamacpp"], "tiny==1.0")
+    """A version without a lock of its own is asked what it needs; what is of no use on a CPU is left out."""
+    registry.wheel("helper", "3.0")
+    registry.wheel("tiny", "1.1", requires=("helper>=2", "flashinfer-python==9", "fancy ; extra == 'more'"))
     made = {version: ensure("llamacpp", version, print) for version in ("1.0", "1.1")}
     assert made["1.0"].root != made["1.1"].root
     assert "VERSION = '1.1'" in module(made["1.1"]).read_text()
     assert "VERSION = '1.0'" in module(made["1.0"]).read_text()
+    assert module(made["1.1"], "helper")
+    assert "resolved" in made["1.1"].build
+    assert find("llamacpp", "1.1") == made["1.1"]
+
+
+def test_another_version_that_nobody_has(registry: Registry) -> None:
+    """It is refused as such."""
+    assert "has no such version" in refusal(version="9.9").reason
 
 
 def module(made: Environment, name: str = "tiny") -> Path:
@@ -211,7 +219,7 @@ def test_a_full_disk(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Non
     """Too little room is said before anything is fetched, with both figures."""
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Mock(free=2**26))
     found = refusal("vllm")
-    assert found.reason == f"vllm 1.0: 5.3 GB are needed at {registry.home}, 0.1 GB are free"
+    assert found.reason == f"vllm 1.0: 5.5 GB are needed at {registry.home}, 0.1 GB are free"
     assert "COTENANT_HOME" in found.cure
 
 
@@ -241,3 +249,16 @@ def test_no_compiler(registry: Registry, tmp_path: Path, monkeypatch: pytest.Mon
     found = refusal("ollama")
     assert found.reason == "ollama 1.0: building it needs gcc and g++"
     assert "apt install build-essential" in found.cure
+
+
+def test_letting_go_twice_harms_nobody(registry: Registry) -> None:
+    """Of two tools that end at the same time neither closes what the other has opened meanwhile."""
+    _, number = os.pipe()
+    rope = os.fdopen(number, "wb", buffering=0)
+    tool._let_go(rope)
+    again = os.dup(0)
+    assert again <= number, "the number was to be given out again"
+    os.dup2(again, number)
+    tool._let_go(rope)
+    os.fstat(number)
+    os.close(number)

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
+import pty
 import shlex
 import subprocess
 import sys
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 
-from fixtures.setup import SetupFailed, checkout, default_versions, engines, find, from_folder, ollama, tool
-from tests.tiny import Registry
+from fixtures.setup import (
+    SetupFailed,
+    checkout,
+    default_versions,
+    engines,
+    environment,
+    find,
+    from_folder,
+    ollama,
+    tool,
+)
+from tests.tiny import CHECKOUT, Registry
 
 RUNNING = "ollama version is 0.17.4"
 WITHOUT_SERVER = "Warning: could not connect to a running Ollama instance\nWarning: client version is 0.17.4"
@@ -186,20 +198,70 @@ def test_given_what_is_not_there(tmp_path: Path, engine: str) -> None:
         from_folder(engine, "1.0", str(where), print)
 
 
-def test_asking_before_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal, heavy set-up is asked for once and may be declined; --yes and a pipe go on; light never asks."""
-    heavy, light = [engines.estimate("vllm", "1")], [engines.estimate("llamacpp", "1")]
-    told: list[str] = []
-    answers = iter(["n\n", "\n"])
-    monkeypatch.delenv("COTENANT_YES", raising=False)
-    monkeypatch.setattr("sys.stdin", Mock(isatty=lambda: True, readline=lambda: next(answers)))
-    assert not engines.confirm(heavy, told.append)
-    assert "2.8 GB to download" in told[0]
-    assert engines.confirm(heavy, told.append)
-    assert engines.confirm(light, told.append)
-    monkeypatch.setenv("COTENANT_YES", "1")
-    assert engines.confirm(heavy, told.append)
-    assert next(answers, "all were read") == "all were read"
+ASK = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # as pytest does
+from fixtures.setup import engines
+print("answer", engines.confirm([engines.estimate(sys.argv[2], "1")], lambda text: print(text, flush=True)), flush=True)
+"""
+
+
+def asked(engine: str, answer: bytes, tmp_path: Path, **variables: str) -> str:
+    """What is on the terminal at the end."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        words = [sys.executable, "-c", ASK, str(CHECKOUT), engine]
+        os.execve(words[0], words, {**os.environ, "COTENANT_YES": "", "COTENANT_HOME": str(tmp_path), **variables})
+    os.write(terminal, answer)
+    seen = b""
+    with contextlib.suppress(OSError):  # a terminal whose program has ended
+        while part := os.read(terminal, 4096):
+            seen += part
+    os.waitpid(pid, 0)
+    os.close(terminal)
+    return seen.decode()
+
+
+@pytest.mark.parametrize(("engine", "answer", "goes_on"), [
+    ("vllm", b"n\n", False), ("vllm", b"\n", True), ("ollama", b"No\n", False), ("llamacpp", b"n\n", True)])
+def test_asking_before_gigabytes(tmp_path: Path, engine: str, answer: bytes, goes_on: bool) -> None:
+    """On a terminal, heavy set-up is asked for and may be declined, although pytest hides standard input; light never."""
+    seen = asked(engine, answer, tmp_path)
+    assert f"answer {goes_on}" in seen
+    assert ("go on?" in seen) is (engine != "llamacpp")
+
+
+def test_yes_beforehand(tmp_path: Path) -> None:
+    """--yes goes on without a question."""
+    seen = asked("vllm", b"n\n", tmp_path, COTENANT_YES="1")
+    assert "answer True" in seen
+    assert "go on?" not in seen
+
+
+def test_no_terminal(tmp_path: Path) -> None:
+    """Without a terminal nobody is asked."""
+    words = [sys.executable, "-c", ASK, str(CHECKOUT), "vllm"]
+    done = subprocess.run(words, capture_output=True, text=True, start_new_session=True,
+                          env={**os.environ, "COTENANT_YES": "", "COTENANT_HOME": str(tmp_path)})
+    assert "answer True" in done.stdout
+    assert "go on?" not in done.stdout
+
+
+def test_pytorch_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first engine that needs PyTorch brings it, whichever it is; once it is there, the next costs little."""
+    monkeypatch.setenv("COTENANT_HOME", str(tmp_path))
+    vllm, sglang = (engines.estimate(name, "1") for name in ("vllm", "sglang"))
+    assert min(vllm.disk_mb, sglang.disk_mb) > 4500
+    assert engines.together([vllm, sglang])[1] < 7000
+    environment.write_stamp(made(tmp_path / "engines" / "vllm-1"), build="")
+    made(tmp_path / "cache" / "uv")
+    assert engines.estimate("sglang", "1").disk_mb < 2000
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
 
 
 @pytest.fixture
@@ -244,3 +306,14 @@ def test_no_venv_module(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SetupFailed, match="ensurepip is missing") as caught:
         checkout.ensure(root, ("requirements.txt",), print)
     assert f"apt install python3.{sys.version_info.minor}-venv" in caught.value.cure
+
+
+def test_somebody_elses_environment(root: Path) -> None:
+    """A .venv that a user made is left alone; one of ours that was not finished is made again."""
+    own = made(root / ".venv") / "pyvenv.cfg"
+    own.touch()
+    with pytest.raises(SetupFailed, match="was not made by cotenant"):
+        checkout.ensure(root, ("requirements.txt",), print)
+    assert own.exists()
+    (root / ".venv" / ".cotenant-made-this").touch()
+    checkout.ensure(root, ("requirements.txt",), print)

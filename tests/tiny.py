@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,12 +32,14 @@ class Registry:
         self.locks.mkdir()
         self.wheel("tiny", "1.0")
 
-    def wheel(self, name: str, version: str, files: Mapping[str, str] | None = None) -> None:
-        """Offer a package with one module of its name, or with these files."""
+    def wheel(self, name: str, version: str, files: Mapping[str, str] | None = None,
+              requires: Sequence[str] = ()) -> None:
+        """Offer a package with one module of its name, and with these files; `requires` are its requirements."""
         module = name.replace("-", "_")
         info = f"{module}-{version}.dist-info"
         inside = {f"{module}.py": f"VERSION = {version!r}\n", **(files or {}),
-                  f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+                  f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+                                      + "".join(f"Requires-Dist: {line}\n" for line in requires),
                   f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
         inside[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in (*inside, f"{info}/RECORD"))
         with zipfile.ZipFile(self.wheels / f"{module}-{version}-py3-none-any.whl", "w") as archive:
