@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,7 +18,7 @@ import pytest
 from fixtures.deployment.server import Server
 from fixtures.engines.base import Served
 from fixtures.engines.registry import engine
-from fixtures.launchers import stray
+from fixtures.launchers import proc, stray
 from fixtures.launchers.process import ProcessHandle, launch
 from fixtures.lineup import ModelEntry
 from fixtures.models.folder import ModelFolder
@@ -67,6 +68,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, llama_environment: Environme
     folder = tmp_path_factory.mktemp("lineups")
     lineup(folder / "small.toml", model='languages = ["en"]')
     lineup(folder / "both.toml", engines=["ollama", "llamacpp"], head='require = ["startup", "api"]')
+    lineup(folder / "heavy.toml", engines=["llamacpp", "vllm"])
     return folder
 
 
@@ -203,6 +205,21 @@ def test_interrupted(halfway: Running) -> None:
     assert run.matrix.run["interrupted"] is True
     assert run.ended.output.strip().splitlines()[-1].startswith("Gate shut: the run was interrupted")
     assert not of_run(halfway)
+
+
+def test_interrupted_while_an_engine_is_set_up(start: Start, files: Path, bare: dict[str, str]) -> None:
+    """Ctrl-C while the next engine is fetched does not wait for it, and keeps the rows that stand."""
+    with socket.create_server(("127.0.0.1", 0)) as silence:
+        silence.settimeout(30)
+        registry = {"PIP_INDEX_URL": f"http://127.0.0.1:{silence.getsockname()[1]}", "PIP_FIND_LINKS": "", "PIP_NO_INDEX": ""}
+        running = start("-m", "cpu and startup", f"--lineup={files}/heavy.toml", variables={**bare, **registry})
+        connection, _ = silence.accept()
+        running.signal(signal.SIGINT)
+        run = done(running)
+        connection.close()
+    assert run.ended.code == 2, run.ended.output
+    assert [(cell.engine, cell.verdict) for cell in run.matrix.cells] == [("llamacpp", Verdict.PASS)] * 2
+    assert not [pid for pid in proc.all_pids() if bare["COTENANT_HOME"] in proc.command_line(pid, 10_000)]
 
 
 def test_killed(halfway: Running) -> None:
