@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -58,7 +59,11 @@ def _start(name: str, folder: Path, environment: setup.Environment) -> ProcessHa
 
 
 def _wait(name: str, handle: ProcessHandle) -> None:
-    while handle.running() and not occupied(handle.port):
+    """Until it answers: while it loads, its port is closed, then open with a 503 behind it."""
+    deadline, answer = time.monotonic() + 60, None
+    while handle.running() and time.monotonic() < deadline:
+        answer = Client(handle.url, name).chat("Hello!", max_tokens=2) if occupied(handle.port) else None
+        if answer and answer.ok:
+            return
         handle.wait(0.05)
-    answer = Client(handle.url, name).chat("Hello!", max_tokens=2)
-    assert answer.ok, f"{name} did not start: {answer.message}; see {handle.log}"
+    pytest.fail(f"{name} did not start: {answer.message if answer else 'its port stayed closed'}; see {handle.log}")

@@ -211,7 +211,8 @@ def test_interrupted_while_an_engine_is_set_up(start: Start, files: Path, bare: 
     """Ctrl-C while the next engine is fetched does not wait for it, and keeps the rows that stand."""
     with socket.create_server(("127.0.0.1", 0)) as silence:
         silence.settimeout(30)
-        registry = {"PIP_INDEX_URL": f"http://127.0.0.1:{silence.getsockname()[1]}", "PIP_FIND_LINKS": "", "PIP_NO_INDEX": ""}
+        url = f"http://127.0.0.1:{silence.getsockname()[1]}"
+        registry = {"PIP_INDEX_URL": url, "PIP_FIND_LINKS": "", "PIP_NO_INDEX": ""}
         running = start("-m", "cpu and startup", f"--lineup={files}/heavy.toml", variables={**bare, **registry})
         connection, _ = silence.accept()
         running.signal(signal.SIGINT)
