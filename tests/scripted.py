@@ -15,7 +15,7 @@ VOCABULARY = 1000
 CONTEXT = 512
 WORDS = ("one", "small", "bird", "sang", "in", "green", "trees", "while", "rain", "fell")
 OWN_END = 60  # a chat answer ends by itself after this many tokens
-TOKEN_S = 0.0005
+TOKEN_S = 0.001
 FLOWS = frozenset({"", "buffered", "held-after-first", "paced"})  # what takes its time: the others may hurry
 Json = dict[str, Any]
 

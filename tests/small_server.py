@@ -93,6 +93,8 @@ def main() -> None:
         time.sleep(600)
     if FAULT == "leaves-a-child":
         subprocess.Popen(["/bin/sleep", "600"], start_new_session=True)
+    if FAULT == "child-ends-late":  # this process keeps the pipe, by its end the child learns of its own
+        RUNNERS["late"] = subprocess.Popen(["/bin/sh", "-c", "cat; sleep 0.3"], stdin=subprocess.PIPE)
     signal.signal(signal.SIGTERM, signal.SIG_IGN if FAULT == "ignores-sigterm" else lambda number, frame: os._exit(0))
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True

@@ -19,7 +19,7 @@ from fixtures.verdict import Problems, Verdict
 from tests.scripted import CONTEXT, FLOWS, MODEL, VOCABULARY, serving
 
 SUBJECT = Subject(MODEL, CONTEXT, VOCABULARY, "Tell me of the spring")
-SHORT_S, LONG_S = 0.01, 0.08
+SHORT_S, LONG_S = 0.01, 0.16
 
 FAULTS = {
     "model-not-listed": {"model-not-listed"},

@@ -28,7 +28,8 @@ CONFIGURED = ["-m", "pytest", "-c", "pyproject.toml", "-p", "fixtures.plugin"]
 
 
 def cotenant(*words: str, checkout: Path = CHECKOUT, **options: Any) -> Ended:
-    """Run the command of a checkout with this Python."""
+    """Run the command of a checkout with this Python; what the command that runs these tests left is not passed on."""
+    options.setdefault("env", {name: value for name, value in os.environ.items() if name != "COTENANT_FROM"})
     done = subprocess.run([sys.executable, str(checkout / "cotenant"), *words], stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, timeout=60, check=False, **options)
     return Ended(done.returncode, done.stdout)

@@ -89,7 +89,7 @@ def test_a_start_that_hangs_ends_at_its_limit(make: Deployments, fault: str) -> 
     script = make.script("a", engine=broken(a=fault), ready_s=1.0)
     began = time.monotonic()
     boot = script.first_start("a")
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 4
     assert judge_ready(boot).causes == ("no-first-token",)
     assert not script.deployment.running()
 
@@ -143,15 +143,6 @@ def test_a_neighbour_that_cannot_come_back_is_no_reason_not_to_judge(make: Deplo
     assert make.launched == [["a"], ["b"], ["b"]]
 
 
-def test_an_intended_end_is_no_death(make: Deployments) -> None:
-    """Stopped, killed, started again."""
-    script = make.script("a", "b")
-    script.leave()
-    script.crash()
-    script.model("a")
-    assert script.deployment.take_deaths() == []
-
-
 # --- steps, each asked singly and all in order --------------------------------------------------------------------------
 
 STEPS: dict[str, Callable[[Script], Verdict]] = {
@@ -181,13 +172,15 @@ def test_a_step_makes_its_own_precondition(make: Deployments, step: str, engine:
 
 @pytest.mark.parametrize(("engine", "launches"), [(Small, 7), (Shared, 3)])
 def test_all_steps_in_order(make: Deployments, engine: type[Small], launches: int) -> None:
-    """Each finds the deployment as the one before left it; few starts serve them all; asked again, nothing happens."""
+    """Each finds the deployment as the one before left it; few starts serve them all; asked again, nothing happens. An
+    end that was intended is no death."""
     script = make.script("a", "b", engine=engine())
     assert {step: judge(script) for step, judge in STEPS.items()} == dict.fromkeys(STEPS, PASS)
     assert len(make.launched) <= launches
     before, stops = len(make.launched), len(script.deployment.stops)
     assert {step: judge(script) for step, judge in STEPS.items()} == dict.fromkeys(STEPS, PASS)
     assert (len(make.launched), len(script.deployment.stops)) == (before, stops)
+    assert script.deployment.take_deaths() == []
 
 
 def test_one_model_alone(make: Deployments) -> None:
@@ -214,7 +207,8 @@ def test_a_busy_load_says_what_the_neighbours_answered(make: Deployments) -> Non
 
 
 @pytest.mark.parametrize(("fault", "causes"), [
-    ("", ()), ("leaves-a-child", ("process-left",)), ("ignores-sigterm", ("hangs-on-shutdown", "process-left")),
+    ("child-ends-late", ()), ("leaves-a-child", ("process-left",)),
+    ("ignores-sigterm", ("hangs-on-shutdown", "process-left")),
 ])
 def test_a_shutdown_is_seen_with_what_it_leaves(make: Deployments, fault: str, causes: tuple[str, ...]) -> None:
     """A stream is open, the client is told, leftovers are found before they are cleaned; and then they are."""
@@ -224,7 +218,8 @@ def test_a_shutdown_is_seen_with_what_it_leaves(make: Deployments, fault: str, c
     assert server is not None
     pids = server.handle.pids()
     (stop,) = script.shutdown()
-    assert ending.judge_shutdown([stop]).causes[: len(causes)] == causes
+    assert set(ending.judge_shutdown([stop]).causes) >= set(causes)
+    assert (ending.judge_shutdown([stop]).verdict is PASS) == (not causes)
     assert stop.stream is not None or fault == "ignores-sigterm"
     assert eventually(lambda: not any((seen := stat(pid)) and seen.alive for pid in pids))
 
@@ -248,16 +243,16 @@ def test_an_endpoint_is_asked_and_never_stopped(make: Deployments) -> None:
     handles = [make.server("a"), make.server("b")]
     for handle in handles:
         assert eventually(lambda port=handle.port: occupied(port))  # type: ignore[misc]
-    for fresh in (True, False):
-        script = make.script("a", "b", endpoints=[handle.url for handle in handles])
-        if not fresh:
-            assert all(boot.ok and boot.attestation is None for boot in script.sequential())
-        for step in ("leave", "crash", "beside", "return", "shutdown", "concurrent", "kill", "returned"):
+    urls = [handle.url for handle in handles]
+    known = make.script("a", "b", endpoints=urls)
+    assert all(boot.ok and boot.attestation is None for boot in known.sequential())
+    for step in ("leave", "crash", "beside", "return", "shutdown", "concurrent", "kill", "returned"):
+        for script in (known, make.script("a", "b", endpoints=urls)):
             with pytest.raises(Unavailable) as raised:
                 STEPS[step](script)
             assert raised.value.causes == ("not-ours",), step
-        assert script.model("a").running
-        script.deployment.close()
+    assert known.model("a").running
+    known.deployment.close()
     assert all(handle.running() for handle in handles)
 
 
@@ -292,8 +287,8 @@ def test_a_shared_server_that_dies_takes_all_with_it(make: Deployments) -> None:
     script = make.script("a", "b", engine=Shared())
     script.sequential()
     kill_behind_its_back(script.deployment, "a")
-    assert sorted(name for name, _ in script.deployment.take_deaths()) == ["a", "b"]
     assert script.model("b").running
+    assert sorted(name for name, _ in script.deployment.take_deaths()) == ["a", "b"]
     assert script.model("a").running
     assert script.deployment.take_deaths() == []
     assert len(make.launched) == 2

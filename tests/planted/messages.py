@@ -155,7 +155,7 @@ def object_of(body: bytes) -> dict[str, Any]:
     """The JSON object that these bytes are; empty where they are anything else."""
     try:
         payload = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):  # nested too deep for the parser: no object for us either
         return {}
     return payload if isinstance(payload, dict) else {}
 
