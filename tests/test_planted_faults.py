@@ -8,18 +8,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from fixtures import setup
-from fixtures.engines.base import Served
-from fixtures.engines.registry import engine
-from fixtures.launchers.process import launch
-from fixtures.lineup import load
-from fixtures.models.folder import ModelFolder
 from reports import promise
 from tests.planted import comparison, lineup
 from tests.planted.catalogue import MODELS, PROGRAMS, PlantedFault, faults
@@ -27,6 +21,9 @@ from tests.planted.comparison import Cells, Outcome, differences
 from tests.planted.proxy import Proxy
 from tests.planted.thief import Thief
 from tests.planted.wire import WIRE
+
+if TYPE_CHECKING:
+    from tests.conftest import LlamaServers
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_S = 600
@@ -90,34 +87,15 @@ class Runs:
 
 
 @pytest.fixture(scope="session")
-def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A healthy llama.cpp server for each model."""
-    folder, llama = tmp_path_factory.mktemp("servers"), engine("llamacpp")
-    environment = setup.ensure(llama.name, setup.DEFAULT_VERSIONS[llama.name], print)
-    described = load(str(lineup.write(folder / "planted.toml", lineup.loose())))
-    with ExitStack() as stack:
-        found = {}
-        for entry in described.models:
-            path = described.folder_of(entry, "llamacpp")
-            assert path is not None, "the repository's models are folders"
-            served = Served(entry, ModelFolder(path), str(path), {})
-            command = llama.command(environment, [served], setup.home() / "store")
-            log = folder / f"{entry.name}.log"
-            handle = launch(command, name=entry.name, log=log, scratch_root=folder, run_id="planted")
-            found[entry.name] = stack.enter_context(handle).url
-        yield found
-
-
-@pytest.fixture(scope="session")
-def wire(tmp_path_factory: pytest.TempPathFactory, urls: dict[str, str]) -> Runs:
+def wire(tmp_path_factory: pytest.TempPathFactory, llama_server: LlamaServers) -> Runs:
     """Runs on proxies."""
-    return Runs(tmp_path_factory.mktemp("wire"), "wire", urls)
+    return Runs(tmp_path_factory.mktemp("wire"), "wire", llama_server.urls)
 
 
 @pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory, urls: dict[str, str]) -> Runs:
+def program(tmp_path_factory: pytest.TempPathFactory, llama_server: LlamaServers) -> Runs:
     """Runs that launch their servers."""
-    return Runs(tmp_path_factory.mktemp("program"), "program", urls)
+    return Runs(tmp_path_factory.mktemp("program"), "program", llama_server.urls)
 
 
 @pytest.mark.parametrize("fault", by_id("wire"))
