@@ -28,7 +28,14 @@ def test_busy(here: Here) -> Judgement:
     return latency.judge(here.script.busy(here.model), here.limits, ("ttft", "itl", "tpot", "e2e"))
 
 
-@check("coexistence.isolation", Step.COMPANY, applies=several_models)
+def _when_alone_anyway(place: Place) -> Step:
+    """The first model is alone before the others start, the last one before the first returns, the others in between."""
+    names = [model.name for model in place.lineup.models]
+    at = names.index(place.model.name) if place.model else 0
+    return Step.COMPANY if at == 0 else Step.RETURN if at == len(names) - 1 else Step.BESIDE
+
+
+@check("coexistence.isolation", _when_alone_anyway, applies=several_models)
 def test_isolation(here: Here) -> Judgement:
     """The model answers under its own name, and the same beside loaded neighbours as alone."""
     observed = here.script.in_company(here.model)
