@@ -48,16 +48,16 @@ def test_sleep(here: Here) -> Judgement:
     return neighbours.judge_sleep(here.script.sleep())
 
 
-@check("coexistence.leave", Step.LEAVE, per_model=False, applies=several_models)
-def test_leave(here: Here) -> Judgement:
-    """A model stops; the others answer on."""
-    return neighbours.judge_departure(here.script.leave())
-
-
 @check("coexistence.crash", Step.CRASH, per_model=False, applies=several_models)
 def test_crash(here: Here) -> Judgement:
     """A model's process is killed; the others answer on."""
     return neighbours.judge_departure(here.script.crash())
+
+
+@check("coexistence.leave", Step.LEAVE, per_model=False, applies=several_models)
+def test_leave(here: Here) -> Judgement:
+    """A model stops; the others answer on."""
+    return neighbours.judge_departure(here.script.leave())
 
 
 @check("coexistence.beside", Step.BESIDE, per_model=False, applies=several_models)
