@@ -15,7 +15,7 @@ import pytest
 from fixtures.load import closed_loop, latency
 from fixtures.load.answer import Answer, Chunk, Failure, Usage
 from fixtures.load.client import Client
-from fixtures.load.closed_loop import Beside, LoadResult
+from fixtures.load.result import Beside, LoadResult
 from fixtures.load.stream import StreamReader
 from fixtures.verdict import Verdict
 from tests.scripted import MODEL, serving
