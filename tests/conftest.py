@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,6 +22,9 @@ from fixtures.models.folder import ModelFolder
 
 MODELS = Path(__file__).resolve().parent.parent / "fixtures" / "models"
 NAMES = ("trilingual-2m", "trilingual-4m", "trilingual-8m")
+
+# A shell starts its background jobs with SIGINT ignored, and so would be every run that these tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
