@@ -25,7 +25,7 @@ def test_sequential(here: Here) -> Judgement:
 @check("coexistence.busy", Step.LOAD, applies=_has_latency_limits)
 def test_busy(here: Here) -> Judgement:
     """With every neighbour under load the model stays inside its own limits."""
-    return latency.judge(here.script.busy(here.model), here.limits, ("ttft", "itl", "tpot", "e2e"))
+    return latency.judge(here.script.busy(here.model), here.limits, ("ttft", "itl", "tpot", "e2e"), p99=here.p99)
 
 
 def _when_alone_anyway(place: Place) -> Step:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from inspect import signature
@@ -15,37 +15,11 @@ import pytest
 from fixtures.load import closed_loop, latency
 from fixtures.load.answer import Answer, Chunk, Failure, Usage
 from fixtures.load.client import Client
-from fixtures.load.result import Beside, LoadResult
+from fixtures.load.result import Beside, Noise
 from fixtures.load.stream import StreamReader
 from fixtures.verdict import Verdict
+from tests.loads import ALL, FAILED, HEALTHY, answer, load, verdict
 from tests.scripted import MODEL, serving
-
-ALL = ("ttft", "itl", "tpot", "e2e", "throughput")
-
-
-def answer(ttft_s: float = 0.1, gap_s: float = 0.01, chunks: int = 12, tokens: int | None = 24) -> Answer:
-    """A good streamed answer: `chunks` chunks, which are not its `tokens`."""
-    made = tuple(Chunk(ttft_s + n * gap_s, "word ") for n in range(chunks))
-    usage = None if tokens is None else Usage(9, tokens, 9 + tokens)
-    return Answer(200, "word " * chunks, made, usage, "length", "m", True, True, ttft_s, made[-1].at_s)
-
-
-FAILED = Answer(None, failure=Failure.DISCONNECT, message="connection reset", streamed=True)
-
-
-def load(answers: Sequence[Answer], seconds: float = 8.0, beside: tuple[Beside, ...] = ()) -> LoadResult:
-    """The answers as one load."""
-    return LoadResult(tuple(answers), seconds, 4, 24, beside)
-
-
-def verdict(result: LoadResult, figures: Sequence[str] = ALL, /, **limits: float) -> tuple[Verdict, tuple[str, ...]]:
-    """Verdict and causes."""
-    judgement = latency.judge(result, limits, figures)
-    assert judgement.verdict is Verdict.PASS or judgement.reason
-    return judgement.verdict, judgement.causes
-
-
-HEALTHY = load([answer()] * 64)
 
 
 @pytest.mark.parametrize(("limit", "measured", "cause"), [
@@ -145,6 +119,41 @@ def test_a_p99_limit_gets_the_requests_it_needs() -> None:
     assert latency.requests_for({"ttft_p99_ms": 1}) >= latency.NEEDED["p99"]
     usual = signature(closed_loop.run).parameters["requests"].default
     assert latency.requests_for({"ttft_p95_ms": 1, "itl_p99_ms": 1}) == usual
+
+
+def test_without_thorough_a_p99_is_named_and_not_judged() -> None:
+    """Neither as a pass nor as a fail; where nothing else is stated, the cell says what would judge it."""
+    limits = {"ttft_p95_ms": 300.0, "ttft_p99_ms": 50.0}
+    many = load([answer()] * 320)
+    judgement = latency.judge(many, limits, ("ttft",), p99=False)
+    assert judgement.verdict is Verdict.PASS
+    assert "ttft_p99_ms" in judgement.reason
+    assert (judgement.figures["ttft_p99_ms"].value, judgement.figures["ttft_p99_ms"].limit) == (None, 50)
+    assert latency.judge(many, limits, ("ttft",)).causes == ("slow-first-token",)
+    assert latency.judge(many, {**limits, "ttft_p95_ms": 50}, ("ttft",), p99=False).causes == ("slow-first-token",)
+    alone = latency.judge(many, {"ttft_p99_ms": 500}, ("ttft",), p99=False)
+    assert (alone.verdict, alone.causes) == (Verdict.UNAVAILABLE, ("not-thorough",))
+    assert "--thorough" in alone.cure
+    assert latency.requests_for(latency.judged_limits(limits, p99=False)) == 64
+    assert latency.judged_limits(limits, p99=True) == limits
+
+
+def test_figures_that_no_limit_is_stated_for_are_shown() -> None:
+    """ITL by token, normalised latency, the total rate; the errors of client and machine; the 95 % interval."""
+    result = replace(load([answer(chunks=24)] * 64), noise=Noise(0.0002, 0.01, 0.02))
+    judgement = latency.judge(result, {"itl_p95_ms": 30, "e2e_p50_ms": 900, "throughput_min_tok_s": 1}, ALL)
+    shown = {name: figure.value for name, figure in judgement.figures.items()}
+    assert (shown["itl_token_p50_ms"], shown["itl_token_p95_ms"]) == (10, 10)
+    assert (shown["normalised_p50_ms"], shown["throughput_total_tok_s"]) == (round(330 / 24, 3), 33 * 64 / 8)
+    assert (shown["e2e_p50_low_ms"], shown["e2e_p50_high_ms"]) == (330, 330)
+    assert (shown["wake_p99_ms"], shown["steal_share"], shown["foreign_share"]) == (0.2, 0.01, 0.02)
+    with_limits = {name for name, figure in judgement.figures.items() if figure.limit is not None}
+    assert with_limits == {"itl_p95_ms", "e2e_p50_ms", "throughput_min_tok_s"}
+
+
+def test_chunks_of_unknown_tokens_have_no_latency_by_token() -> None:
+    """12 chunks of 24 tokens in all: nobody knows which had how many."""
+    assert "itl_token_p50_ms" not in latency.judge(HEALTHY, {"itl_p95_ms": 30}, ("itl",)).figures
 
 
 @pytest.mark.parametrize("limit", ["itl_p95_ms", "itl_max_ms", "tpot_p95_ms"])
