@@ -300,3 +300,11 @@ def test_both_ways_agree_on_a_body() -> None:
     with serving(says(OK + b"content-length: %d\r\n\r\n" % len(BODY) + BODY)) as url:
         answer = client(url).chat("x", stream=False)
     assert (answer.ok, answer.text) == (True, "a")
+
+
+def test_a_load_on_a_name_without_address_fails_as_a_whole() -> None:
+    """Every request of it is told as not connected; nothing is raised."""
+    asks = [Ask("/v1/chat/completions", {"messages": [], "max_tokens": 1})] * 3
+    result = loop.run(Client("http://nobody.invalid", "m", timeout_s=2), Workload(asks, Closed(2), warm_up=0))
+    assert result.failures == {"connect": 3}
+    assert result.good == ()

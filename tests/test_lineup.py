@@ -48,6 +48,7 @@ def test_defaults(read: Read) -> None:
     ("limits = { cpu = { redy_s = 3 } }", "", "limits: unknown limit 'redy_s'; did you mean 'ready_s'?"),
     ("", "limits = { ttft_p90_ms = 3 }", "models.m.limits: unknown limit 'ttft_p90_ms'; did you mean 'ttft_p"),
     ("limits = { ready_s = 0 }", "", "limits: ready_s: 0.0 is no limit: it must be a number above 0"),
+    ("", "limits = { goodput_min = 95 }", "models.m.limits: goodput_min: 95.0 is no limit: it is the share of requests"),
     ("", "limits = { ready_s = nan }", "models.m.limits: ready_s: nan is no limit"),
     ("", 'limits = { ready_s = "9" }', "models.m.limits.ready_s: Input should be a valid number"),
     ("start = ['parallel']", "", "start.0: Input should be 'sequential' or 'concurrent'"),
