@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.load import statistics
+from fixtures.load.answer import Answer, Chunk
 from fixtures.load.samples import rows_of
 from fixtures.load.statistics import Between, Samples
 from tests.cells import steady
@@ -121,11 +123,11 @@ def test_a_large_load_is_counted_in_a_tenth_of_a_second() -> None:
 
 
 def test_a_chunk_that_shares_a_read_bounds_the_gaps_on_either_side() -> None:
-    """And the first one TTFT and time per token; e2e stays exact."""
+    """The longer of two has at least half of their sum, the shorter at most half; the first bounds TTFT, e2e is exact."""
     blurry = blurred(answer(chunks=4, tokens=4), 2)
     gaps = rows_of(blurry, "itl")
     assert [numpy.allclose(gap, expected) for gap, expected in zip(gaps, (
-        (10, 10, 10), (0, 10, 10), (10, 10, 20)), strict=True)] == [True] * 3
+        (10, 10, 10), (10, 10, 20), (0, 10, 10)), strict=True)] == [True] * 3
     first = blurred(answer(chunks=4, tokens=4), 0, since_s=0.04)
     assert numpy.allclose(rows_of(first, "ttft"), [(40, 100, 100)])
     assert numpy.allclose(rows_of(first, "tpot"), [(10, 10, 30)])
@@ -140,3 +142,21 @@ def test_a_gap_is_shared_out_over_its_tokens() -> None:
     assert numpy.allclose([value for _, value, _ in rows], [10, 10, 10])
     assert rows_of(whole, "itl_token") == []
     assert len(rows_of(answer(chunks=24, tokens=24), "itl_token")) == 23
+
+
+@settings(deadline=None, database=None, derandomize=True)
+@given(st.lists(st.tuples(st.floats(0, 10), st.booleans()), min_size=2, max_size=30))
+def test_bounds_of_gaps_hold_for_the_sorted_truth(steps: list[tuple[float, bool]]) -> None:
+    """Whenever the chunks of a merged read really came, the n-th longest gap lies within the n-th greatest bounds."""
+    true_s, at_s, chunks, before = 0.0, 0.0, [], 0.0
+    moments = [sum(step for step, _ in steps[: end + 1]) for end in range(len(steps))]
+    for place, (true_s, (_, exact)) in enumerate(zip(moments, steps, strict=True)):
+        alone = exact or place == len(steps) - 1
+        at_s = true_s if alone else next(moment for later, moment in enumerate(moments[place:], place)
+                                         if steps[later][1] or later == len(steps) - 1)
+        chunks.append(Chunk(at_s, "x", since_s=None if alone else before))
+        before = true_s if alone else before
+    bounds = Answer(200, chunks=tuple(chunks)).gap_bounds_s
+    truth = sorted(later - earlier for earlier, later in pairwise(moments))
+    lows, highs = sorted(low for low, _ in bounds), sorted(high for _, high in bounds)
+    assert all(low <= gap + 1e-9 and gap <= high + 1e-9 for low, gap, high in zip(lows, truth, highs, strict=True))
