@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fixtures.load import latency
-from fixtures.load.answer import Answer, Chunk, Failure, Usage
+from fixtures.load.answer import Answer, Failure, Usage
+from fixtures.load.chunk import Chunk
 from fixtures.load.result import Beside, ClientError, LoadResult, Noise
 from fixtures.verdict import Verdict
 

@@ -13,7 +13,8 @@ from fixtures.api.flow import Flow, judge_flow, tail_share
 from fixtures.api.limit import Lengths, judge_id_prompt, judge_lengths
 from fixtures.api.stop import piece_of
 from fixtures.api.subject import Route, Subject
-from fixtures.load.answer import Answer, Chunk, Usage
+from fixtures.load.answer import Answer, Usage
+from fixtures.load.chunk import Chunk
 from fixtures.load.client import Client
 from fixtures.verdict import Problems, Verdict
 from tests.scripted import CONTEXT, FLOWS, MODEL, VOCABULARY, serving

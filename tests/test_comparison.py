@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from fixtures.load import comparison, loop
-from fixtures.load.answer import Answer, Chunk, Failure, Usage
+from fixtures.load.answer import Answer, Failure, Usage
+from fixtures.load.chunk import Chunk
 from fixtures.load.client import Client
 from fixtures.load.comparison import Contender
 from fixtures.load.prompts import Prompts

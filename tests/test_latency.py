@@ -12,7 +12,8 @@ from dataclasses import replace
 import pytest
 
 from fixtures.load import latency, loop
-from fixtures.load.answer import Answer, Chunk, Failure, Usage
+from fixtures.load.answer import Answer, Failure, Usage
+from fixtures.load.chunk import Chunk
 from fixtures.load.client import Client
 from fixtures.load.result import Beside, Noise
 from fixtures.load.stated import StatedLoad

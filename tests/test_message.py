@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fixtures.load.answer import Answer, Failure, Usage
 from fixtures.load.stream import StreamReader
-from fixtures.load.wire import call as call_module
+from fixtures.load.wire import digest as digest_module
 from fixtures.load.wire.message import MAX_BODY, MAX_HEAD, Message, WireError
 from tests.reads import CLOCK, START_NS, chunked, event, pieces, played, stamped, started
 
@@ -196,7 +196,7 @@ def test_the_bounds_hold_the_truth(wire: Wire, cuts: list[int], waits: list[int]
 
     What is called exact is the arrival of its last byte, or of the line end of its chunk.
     """
-    with patch.object(call_module, "READ_BYTES", most):
+    with patch.object(digest_module, "READ_BYTES", most), patch.object(digest_module, "LEAST_BURST", 1):
         answer, came = read_late(wire, cuts, waits, naps, most)
     assert len(answer.chunks) == len(wire.ends)
     for chunk, end, chunk_end in zip(answer.chunks, wire.ends, wire.chunk_ends, strict=True):
@@ -206,6 +206,35 @@ def test_the_bounds_hold_the_truth(wire: Wire, cuts: list[int], waits: list[int]
         over = wire.data.rfind(b"}", 0, end) if b"\r" in wire.data[end - 3:end + 1] else end
         assert came[over] <= high
         assert chunk.since_s is not None or high <= came[chunk_end]
+
+
+@st.composite
+def usual(draw: st.DrawFn) -> bytes:
+    """A chunked stream whose events are nearly all of one form, each in a chunk of its own, a size that lies among them."""
+    word = st.sampled_from(["a", "bc", "한", '"', "d\n", "\\", "", "\x7f", "\u2028"])
+    words = draw(st.lists(word, min_size=4, max_size=40))
+    odd = draw(st.sampled_from(["", "", ": x", '{"no": "choice"}', "[DONE]", "data: {}", "\xff"]))
+    parts = list(sse([event(word, model=draw(st.sampled_from("mmmmn"))) for word in words], "\n"))
+    parts.insert(draw(st.integers(0, len(parts))), odd.encode("latin-1"))
+    ascii_only = draw(st.booleans())
+    parts = [part.decode("latin-1").encode("ascii", "replace") if ascii_only else part for part in parts]
+    data = chunked(*parts)
+    if not draw(st.integers(0, 5)):
+        place = draw(st.integers(0, len(data) - 1))
+        data = data[:place] + draw(st.binary(min_size=1, max_size=1)) + data[place + 1:]
+    return HEADS["plain"] + b"Transfer-Encoding: chunked\r\n\r\n" + data
+
+
+@settings(max_examples=1500, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(usual(), st.lists(st.integers(0, 1 << 13), max_size=40), st.sampled_from([64, 200, 1 << 16]),
+       st.sampled_from([1, 300, 1 << 18]))
+def test_what_is_found_at_once_is_what_is_found_one_by_one(data: bytes, cuts: list[int], most: int, at_once: int) -> None:
+    """A search over many reads brings the same events at the same times, and the same faults, as looking into each."""
+    found = []
+    for least in (1, 1 << 40):
+        with patch.multiple(digest_module, READ_BYTES=most, LEAST_BURST=least, MOST_BURST=at_once):
+            found.append(played(pieces(data, cuts))[1])
+    assert found[0] == found[1]
 
 
 def test_an_event_alone_in_its_read_is_exact() -> None:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.load import statistics
-from fixtures.load.answer import Answer, Chunk
+from fixtures.load.answer import Answer
+from fixtures.load.chunk import Chunk
 from fixtures.load.samples import rows_of
 from fixtures.load.statistics import Between, Samples
 from tests.cells import steady

@@ -222,7 +222,7 @@ def test_a_failure_found_in_what_was_held_ends_the_call() -> None:
         began = time.monotonic()
         while not call.held and time.monotonic() < began + 2:
             poller.poll(0.01)
-        call.digest()
+        call.look()
         assert until(poller) == [call]
         assert time.monotonic() - began < 1
     assert call.failure is Failure.PROTOCOL
