@@ -11,7 +11,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from fixtures.check import Step, check, has_limit
 from fixtures.here import Here
-from fixtures.load import latency, single
+from fixtures.load import capacity, latency, single
 from fixtures.verdict import Judgement
 
 
@@ -49,5 +49,9 @@ def test_throughput(here: Here) -> Judgement:
 
 @check("latency.goodput", Step.LOAD, applies=has_limit("goodput_"))
 def test_goodput(here: Here) -> Judgement:
-    """The share of all requests, failed ones among them, that each kept to every limit stated on times."""
-    return _judge(here, "goodput")
+    """The share of all requests, failed ones among them, that each kept to every limit stated on times.
+
+    With --thorough the highest rate at which it still does is looked for and shown.
+    """
+    judgement = _judge(here, "goodput")
+    return capacity.shown(judgement, here.script.highest_rate(here.model)) if here.thorough else judgement

@@ -8,13 +8,13 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import repeat
 from pathlib import Path
 
 import pytest
 
-from fixtures.load import loop
+from fixtures.load import loop, over_httpx
 from fixtures.load.answer import Answer, Failure
 from fixtures.load.arrivals import Closed
 from fixtures.load.client import Client
@@ -308,3 +308,15 @@ def test_a_load_on_a_name_without_address_fails_as_a_whole() -> None:
     result = loop.run(Client("http://nobody.invalid", "m", timeout_s=2), Workload(asks, Closed(2), warm_up=0))
     assert result.failures == {"connect": 3}
     assert result.good == ()
+
+
+# --- by https, through httpx --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["web-page", "json-for-a-stream", "refusal", "moved", "size-too-short", "reset-in-the-middle"])
+def test_what_comes_through_httpx_has_the_same_class(name: str) -> None:
+    """Endpoints by https are read by httpx; a server that is bad there is as bad."""
+    bad = BAD[name]
+    with serving(bad.script, early=bad.early) as url, closing(over_httpx.client_for(url, 2.0, {})) as http:
+        answer = over_httpx.generate(http, "/v1/chat/completions", {"stream": True}, stream=True, whole_s=5.0)
+    assert answer.failure == bad.stream, answer.message
