@@ -182,10 +182,13 @@ class View:
         return f"{deployment.engine} {deployment.version}".strip(), " · ".join(part for part in rest if part)
 
     def entries(self, row: Row) -> tuple[Entry, ...]:
-        """What is not pass in the row, worst first; the same reason of several models or variants is one entry."""
+        """What there is to say of the row, worst first: what is not pass, and what passes with a remark.
+
+        The same reason of several models or variants is one entry.
+        """
         folded: dict[tuple[object, ...], list[Cell]] = {}
         for cell in row.cells:
-            if cell.verdict is not Verdict.PASS:
+            if cell.verdict is not Verdict.PASS or cell.reason:
                 folded.setdefault(_sameness(cell), []).append(cell)
         entries = [Entry(row.deployment, tuple(cells)) for cells in folded.values()]
         return tuple(sorted(entries, key=lambda entry: (entry.first.verdict.rank, place(entry.checks[0]))))

@@ -15,7 +15,7 @@ from reports.facts import Facts
 from reports.gate import Gate
 from reports.grid import STYLES
 from reports.matrix import SIGNS, Entry, Row, View
-from reports.record import Cell, Matrix, Verdict
+from reports.record import Cell, Matrix
 from reports.text import count, seconds, some, visible
 from reports.timesheet import Timesheet
 
@@ -80,7 +80,7 @@ def row(cells: Sequence[Cell], to: Console | None = None) -> None:
 def line(cell: Cell, to: Console | None = None) -> None:
     """Print one judged cell on one line, for logs and `-v`."""
     head = (f"{SIGNS[cell.verdict]} {cell.verdict:<12}", STYLES[cell.verdict])
-    reason = visible(cell.reason) if cell.verdict is not Verdict.PASS else ""
+    reason = visible(cell.reason)
     text = Text.assemble(head, " ", visible(cell.name), f": {reason}" if reason else "")
     (to or console()).print(text, soft_wrap=True)
 

@@ -313,7 +313,8 @@ def test_a_load_on_a_name_without_address_fails_as_a_whole() -> None:
 # --- by https, through httpx --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["web-page", "json-for-a-stream", "refusal", "moved", "size-too-short", "reset-in-the-middle"])
+@pytest.mark.parametrize("name", ["web-page", "json-for-a-stream", "refusal", "moved", "size-too-short",
+                                  "reset-in-the-middle"])
 def test_what_comes_through_httpx_has_the_same_class(name: str) -> None:
     """Endpoints by https are read by httpx; a server that is bad there is as bad."""
     bad = BAD[name]

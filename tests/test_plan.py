@@ -37,7 +37,8 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
         "engine-env that is not there": ["--engine-env", f"vllm={folder}/none"],
         "card": ["-m", "rtx5090", f"--lineup={gpu}"],
         "profiles": [f"--lineup={both}"],
-        "nothing": ["-m", "rtx5090"],
+        "nothing": ["-m", "rtx5090", "--lineup=trilingual"],
+        "card of a committed lineup": ["-m", "rtx5090"],
         "list of a card": ["-m", "rtx5090", f"--lineup={gpu}", "--co", "-q"],
     }
     ended = several(list(lines.values()), folder, {"COTENANT_HOME": str(folder / "home")})
@@ -58,6 +59,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
     ("engine-env of no engine", "no engine 'vlm'; did you mean 'vllm'?"),
     ("engine-env that is not there", "--engine-env vllm: no such folder: /"),
     ("card", "profile rtx5090 (NVIDIA GeForce RTX 5090) needs its card: "),
+    ("card of a committed lineup", "profile rtx5090 (NVIDIA GeForce RTX 5090) needs its card: "),
     ("profiles", "cells of several profiles are selected (cpu, rtx5090); name one: -m cpu"),
 ])
 def test_usage(refused: dict[str, Ended], what: str, sentence: str) -> None:

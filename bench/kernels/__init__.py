@@ -1,0 +1,1 @@
+"""How fast GPU code is read from headers, beside NVIDIA's cuobjdump."""
