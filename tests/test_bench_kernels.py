@@ -65,7 +65,7 @@ def run(library: Path, monkeypatch: pytest.MonkeyPatch, theirs: list[objdump.Ent
 
 def taking(warm_s: float, peak_mb: float = 20, size: int = 8_000_000_000) -> Measured:
     """What a process told."""
-    return Measured(1.0, (warm_s,), peak_mb, 1, size, 1, 1)
+    return Measured(1.0, (warm_s,), warm_s, peak_mb, 1, size, 1, 1)
 
 
 @pytest.mark.parametrize(("theirs", "one", "status"), [

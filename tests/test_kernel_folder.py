@@ -57,7 +57,7 @@ def test_loops_and_dead_ends(tmp_path: Path) -> None:
     """Links to the folder itself, above it, to each other and to nothing."""
     environment(tmp_path / "venv")
     for name, target in {"self": ".", "up": "../..", "root": "/", "one": "two", "two": "one", "gone": "nowhere",
-                         "made-up": "/proc", "null.so": "/dev/zero"}.items():
+                         "made-up": "/proc", "self-made": "/proc/self/fd", "null.so": "/dev/zero"}.items():
         (tmp_path / "venv" / name).symlink_to(target)
     reading = reader.read(tmp_path / "venv")
     assert len(reading.libraries) == 2

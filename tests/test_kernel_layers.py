@@ -189,6 +189,15 @@ def test_the_same_layer_twice() -> None:
     """An empty layer that comes again and again neither counts twice nor hides anything."""
     assert present(saved({}, TREE, {}, {})) == {PLACE: ["80"]}
     assert saved({}, TREE, {}, {}, form="docker-24").files == 3
+    again = saved(TREE, {}, TREE)
+    assert (present(again), removed(again), again.files) == ({PLACE: ["80"]}, {}, 3)
+
+
+def test_one_path_twice_in_a_layer() -> None:
+    """What comes later in a layer takes the place of what came before, be it a library or not."""
+    for second, found in ((NEW, {"a.so": ["90", "120"]}), (b"no library any more" * 9, {}), (Link("b.so"), {})):
+        twice = without_end({"a.so": OLD}) + tar({"a.so": second})
+        assert present(stream(twice)) == found
 
 
 # --- bad input ------------------------------------------------------------------------------------------------------------

@@ -67,9 +67,9 @@ def test_copies_count_once(tmp_path: Path) -> None:
 
 def test_one_name_twice(tmp_path: Path) -> None:
     """Of two members with one name the later one is what an installer leaves."""
-    data = images.wheel({"a.so": OLD, "b.so": NEW})
-    reading = read(data.replace(b"b.so", b"a.so"), tmp_path)
-    assert present(reading) == {"a.so": ["90a", "120f"]}
+    for second, found in ((NEW, {"a.so": ["90a", "120f"]}), (b"no library any more" * 9, {})):
+        data = images.wheel({"a.so": OLD, "b.so": second})
+        assert present(read(data.replace(b"b.so", b"a.so"), tmp_path)) == found
 
 
 def test_something_in_front(tmp_path: Path) -> None:
@@ -80,17 +80,19 @@ def test_something_in_front(tmp_path: Path) -> None:
 
 def test_sizes_of_64_bits(tmp_path: Path) -> None:
     """Members whose sizes stand in the zip64 field, and an end that stands in its own record."""
-    with zipfile.ZipFile(tmp_path / "x.whl", "w", zipfile.ZIP_DEFLATED) as file, \
-            file.open("a.so", "w", force_zip64=True) as member:
-        member.write(OLD)
-    assert present(reader.read(tmp_path / "x.whl")) == {"a.so": ["80", "80"]}
-    data = (tmp_path / "x.whl").read_bytes()
-    end = data.rindex(b"PK\x05\x06")
-    count, size, offset = struct.unpack_from("<HII", data, end + 10)
-    record = struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, size, offset)
-    place = struct.pack("<4sIQI", b"PK\x06\x07", 0, end, 1)
+    data = bytearray(images.wheel({"a.so": OLD}))
+    entry, end = data.rindex(b"PK\x01\x02"), data.rindex(b"PK\x05\x06")
+    packed, full = struct.unpack_from("<II", data, entry + 20)
+    extra = struct.pack("<HHQQQ", 1, 24, full, packed, 0)
+    struct.pack_into("<II", data, entry + 20, 0xFFFFFFFF, 0xFFFFFFFF)
+    struct.pack_into("<H", data, entry + 30, len(extra))
+    struct.pack_into("<I", data, entry + 42, 0xFFFFFFFF)
+    listed = bytes(data[entry:end]) + extra
+    record = struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, len(listed), entry)
+    place = struct.pack("<4sIQI", b"PK\x06\x07", 0, entry + len(listed), 1)
     last = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
-    assert present(read(data[:end] + record + place + last, tmp_path)) == {"a.so": ["80", "80"]}
+    reading = read(bytes(data[:entry]) + listed + record + place + last, tmp_path)
+    assert (present(reading), reading.left_out) == ({"a.so": ["80", "80"]}, ())
 
 
 # --- bad input ------------------------------------------------------------------------------------------------------------
@@ -127,7 +129,16 @@ def test_a_bomb(tmp_path: Path) -> None:
     data = bytearray(images.wheel({"a.so": OLD, "bomb.so": bomb}))
     entry = data.rindex(b"PK\x01\x02")
     struct.pack_into("<I", data, entry + 24, 4000)
-    assert "4000 bytes" in read(bytes(data), tmp_path).left_out[0].why
+    assert "more of it than the 4000 bytes" in read(bytes(data), tmp_path).left_out[0].why
+
+
+def test_another_checksum(tmp_path: Path) -> None:
+    """Code that is not what was packed is read, and said not to be."""
+    data = images.wheel({"a.so": OLD}, zipfile.ZIP_STORED)
+    reading = read(data.replace(struct.pack("<HHI", 8, 1, 80), struct.pack("<HHI", 8, 1, 90)), tmp_path)
+    assert present(reading) == {"a.so": ["90", "80"]}
+    assert any("checksum" in why for why in reading.libraries[0].left_out)
+    assert any("checksum" in one.why for one in reading.left_out)
 
 
 def test_members_that_share_their_bytes(tmp_path: Path) -> None:

@@ -120,7 +120,8 @@ def of_environment(folder: Path, rounds: int) -> Iterator[Bar]:
     one = measured.measure(folder, rounds)
     seconds, allowed = median(one.warm_s), BAR_S * one.size / BAR_BYTES
     yield Bar(f"{folder.name}: {one.size / 1e9:.1f} GB, {one.files} files, {one.libraries} libraries, {one.images} images",
-              f"{seconds:.2f} s warm ({min(one.warm_s):.2f} to {max(one.warm_s):.2f}), first {one.first_s:.2f} s",
+              f"{seconds:.2f} s warm ({min(one.warm_s):.2f} to {max(one.warm_s):.2f}), processor {one.cpu_s:.2f} s, "
+              f"first {one.first_s:.2f} s",
               f"{allowed:.2f} s ({BAR_S:.0f} s for {BAR_BYTES / 1e9:.0f} GB)", seconds < allowed)
     yield _memory(folder.name, [one])
 
