@@ -48,7 +48,7 @@ def wheel(folder: Path, pin: str, files: Mapping[str, bytes], *needs: str) -> Pa
 
 
 def test_what_serves_on_a_gpu_is_asked_for(tmp_path: Path) -> None:
-    """Exact versions of what may hold kernels, of SGLang's extra for serving too; no range, no other extra, no other name."""
+    """Exact versions of what may hold kernels, those of the extra for serving too; no range, no other extra or name."""
     made = wheel(tmp_path, "sglang==0.5.2", {}, "requests==2", "torch==2.8.0; extra == 'srt'",
                  'sgl-kernel==0.3.9; extra == "srt"', "torch==1; extra == 'test'", "xformers>=1", "triton==3.4.0")
     found = [str(pin) for pin in wheels.pins_in(made, source.HOLD_KERNELS)]
