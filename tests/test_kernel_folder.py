@@ -53,6 +53,14 @@ def test_links_within(tmp_path: Path) -> None:
     assert f"{SITE}/torch/lib/libtorch_cuda.so" in present(reading)
 
 
+def test_names_of_one_file(tmp_path: Path) -> None:
+    """Of many hard links the first name stands for the file, in whatever order the file system lists them."""
+    (tmp_path / "19.so").write_bytes(OLD)
+    for number in range(19):
+        (tmp_path / f"{number:02}.so").hardlink_to(tmp_path / "19.so")
+    assert list(present(reader.read(tmp_path))) == ["00.so"]
+
+
 def test_loops_and_dead_ends(tmp_path: Path) -> None:
     """Links to the folder itself, above it, to each other and to nothing."""
     environment(tmp_path / "venv")

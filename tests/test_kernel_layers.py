@@ -168,6 +168,16 @@ def test_of_several_architectures_the_usual_one_is_read() -> None:
     assert [one.path for one in reading.left_out] == ["the image for linux/arm64"]
 
 
+def test_attestations_are_no_images() -> None:
+    """What a builder says about an image, kept as an image for an unknown platform, is passed over without a word."""
+    files = images.oci([tar(TREE)])
+    index = json.loads(files["index.json"])
+    about = {"digest": images.sha(b"{}"), "platform": {"os": "unknown", "architecture": "unknown"},
+             "annotations": {"vnd.docker.reference.type": "attestation-manifest"}}
+    reading = stream(tar(files | {"index.json": json.dumps({"manifests": [about, *index["manifests"]]}).encode()}))
+    assert (present(reading), reading.left_out) == ({PLACE: ["80"]}, ())
+
+
 def test_of_several_images_one_is_read(tmp_path: Path) -> None:
     """What was saved beside it is named."""
     first, second = (images.newest([tar({f"{name}.so": code})]) for name, code in (("a", OLD), ("b", NEW)))
@@ -188,7 +198,8 @@ def test_a_container_is_read_as_plain_files() -> None:
 def test_the_same_layer_twice() -> None:
     """An empty layer that comes again and again neither counts twice nor hides anything."""
     assert present(saved({}, TREE, {}, {})) == {PLACE: ["80"]}
-    assert saved({}, TREE, {}, {}, form="docker-24").files == 3
+    old = saved({}, TREE, {}, {}, form="docker-24")
+    assert (old.files, old.left_out) == (3, ())
     again = saved(TREE, {}, TREE)
     assert (present(again), removed(again), again.files) == ({PLACE: ["80"]}, {}, 3)
 
@@ -237,6 +248,13 @@ def test_damaged_headers(rounds: int) -> None:
             reading = stream(bytes(damaged))
             assert len(reading.libraries) <= 2
             assert all(len(one.path) <= 1025 and one.path.isprintable() for one in reading.libraries)
+
+
+def test_a_cut_layer() -> None:
+    """A layer that was stored cut off, in the middle of a file that nobody looks into, is told by its digest."""
+    layer = without_end({"a.so": OLD, "readme.txt": b"x" * 5000})[:-2000]
+    reading = stream(tar(images.oci([layer])))
+    assert (present(reading), [one.path for one in reading.left_out]) == ({"a.so": ["80"]}, [sha(layer)])
 
 
 def test_a_layer_that_is_not_there() -> None:

@@ -260,11 +260,11 @@ def measured(source: Path) -> dict[str, float]:
     return figures
 
 
-@pytest.mark.parametrize("form", ["wheel", "layer"])
+@pytest.mark.parametrize("form", ["wheel", "gzip", "zstd"])
 def test_large_members(form: str, tmp_path: Path) -> None:
     """A library of a quarter of a gigabyte is read in a fraction of that."""
     large = NEW + os.urandom(2**14) * 2**14
-    packed = images.wheel({"x.so": large}) if form == "wheel" else gzip.compress(tar({"x.so": large}), 1)
+    packed = images.wheel({"x.so": large}) if form == "wheel" else images.PACKERS[form](tar({"x.so": large}))
     (tmp_path / "x").write_bytes(packed)
     figures = measured(tmp_path / "x")
     assert figures["libraries"] == 1

@@ -54,7 +54,7 @@ COUNTED = {
         "sgl_kernel/common_ops.abi3.so": Counts(55, 0, 0, 0),
         "sgl_kernel/flash_ops.abi3.so": Counts(0, 0, 0, 182),
     },
-    "torch==2.7.1": {"torch/lib/libtorch_cuda.so": Counts(0, 0, 0, 342)},
+    "torch==2.7.1": {"torch/lib/libtorch_cuda.so": Counts(0, 0, 0, 341)},  # 342 before: one of them holds tables only
     "torch==2.13.0": {"torch/lib/libtorch_cuda.so": Counts(406, 0, 0, 0)},
     "bitsandbytes==0.47.0": {},
 }

@@ -174,14 +174,16 @@ def test_a_file_that_knows_only_ascii() -> None:
 
 
 def test_one_line_for_a_cell() -> None:
-    """A judged cell is one line whatever its reason, and a pass needs no reason."""
+    """A judged cell is one line whatever its reason; a pass needs none, and shows what there is to say of it."""
     out = io.StringIO()
     terminal.line(cell(verdict="fail", reason="two\nlines " + "x" * 900), terminal.console(out, 40))
-    terminal.line(cell(reason="fine"), terminal.console(out, 40))
-    first, second = out.getvalue().splitlines()
+    terminal.line(cell(), terminal.console(out, 40))
+    terminal.line(cell(reason="by JIT"), terminal.console(out, 40))
+    first, second, third = out.getvalue().splitlines()
     assert first.startswith("✗ fail         cpu/process/vllm/trilingual/small/api.contract: two lines xxx")
     assert len(first) < 400
     assert second == "✓ pass         cpu/process/vllm/trilingual/small/api.contract"
+    assert third == f"{second}: by JIT"
 
 
 def test_timesheet() -> None:
