@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.kernels import binary
-from fixtures.kernels import elf as reader
-from fixtures.kernels.window import CHUNK, File, Memory, find
+from fixtures.kernels.binary import elf as reader
+from fixtures.kernels.binary.window import CHUNK, File, Memory, find
 from tests.cells import steady
 from tests.fatbins import Section, archive, code, cubin, elf, fatbin, library
 from tests.read_back import read, targets

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.kernels import packed, partial
+from fixtures.kernels.binary import packed, partial
 from fixtures.kernels.image import Architecture, Image, Kind, Module
 from tests import fatbins
 from tests.cells import steady

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from fixtures.kernels import binary, reader
-from fixtures.kernels.reader import SourceError
+from fixtures.kernels import binary
+from fixtures.kernels.inputs import reader
+from fixtures.kernels.inputs.reader import SourceError
 from tests import fatbins, images
 from tests.images import library, present
 

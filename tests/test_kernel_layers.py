@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.kernels import reader
 from fixtures.kernels.image import Reading
-from fixtures.kernels.reader import SourceError
+from fixtures.kernels.inputs import reader
+from fixtures.kernels.inputs.reader import SourceError
 from tests import images
 from tests.images import FOLDER, OPAQUE, Link, Members, library, present, removed, sha, tar
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.kernels import names, packed, partial
+from fixtures.kernels.binary import names, packed, partial
 from fixtures.kernels.image import Architecture, Kind
 from tests.cells import steady
 from tests.fatbins import Code, code, cubin, elf, fatbin, library, lz4

@@ -20,8 +20,9 @@ from pathlib import Path
 import docker  # type: ignore[import-untyped]
 import pytest
 
-from fixtures.kernels import binary, reader
-from fixtures.kernels.reader import SourceError
+from fixtures.kernels import binary
+from fixtures.kernels.inputs import reader
+from fixtures.kernels.inputs.reader import SourceError
 from tests import fatbins, images
 from tests.images import library, present, tar
 
@@ -69,7 +70,7 @@ def test_a_pipe(tmp_path: Path) -> None:
 
 def test_standard_input() -> None:
     """`-` is standard input."""
-    code = "from fixtures.kernels import reader; print([one.path for one in reader.read('-').libraries])"
+    code = "from fixtures.kernels.inputs import reader; print([one.path for one in reader.read('-').libraries])"
     done = subprocess.run([sys.executable, "-c", code], input=tar(images.oci([tar(TREE)])), capture_output=True, cwd=ROOT,
                           timeout=30, check=True)
     assert done.stdout.strip() == b"['opt/a.so']"
@@ -242,7 +243,7 @@ def test_a_real_engine(tmp_path: Path) -> None:
 MOST_MB = 100
 MEASURE = """
 import json, re, sys, time
-from fixtures.kernels import reader
+from fixtures.kernels.inputs import reader
 began = time.perf_counter()
 reading = reader.read(sys.argv[1])
 took_s = time.perf_counter() - began

@@ -10,8 +10,9 @@ from zipfile import ZipFile
 import pytest
 
 from fixtures.configuration import ConfigurationError
-from fixtures.kernels import catalogue, reader, record, source
+from fixtures.kernels import catalogue, record, source
 from fixtures.kernels.image import Reading
+from fixtures.kernels.inputs import reader
 from fixtures.kernels.source import Source
 from fixtures.plan import Asked, deployments
 from fixtures.setup import SetupFailed, wheels

@@ -10,8 +10,9 @@ from zipfile import ZipFile
 import pytest
 
 from fixtures.gpu.profile import committed
-from fixtures.kernels import cli, reader, static
+from fixtures.kernels import cli, static
 from fixtures.kernels.image import Reading
+from fixtures.kernels.inputs import reader
 from fixtures.verdict import Judgement, Verdict
 from tests.fatbins import code, library
 from tests.runs import Running, lineup

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.kernels import reader
 from fixtures.kernels.image import Reading
-from fixtures.kernels.reader import SourceError
+from fixtures.kernels.inputs import reader
+from fixtures.kernels.inputs.reader import SourceError
 from tests import fatbins, images
 from tests.images import library, present
 

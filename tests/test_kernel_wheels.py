@@ -18,9 +18,10 @@ from zipfile import ZipFile
 import pytest
 
 from bench.kernels import objdump
-from fixtures.kernels import binary, catalogue, reader
+from fixtures.kernels import binary, catalogue
 from fixtures.kernels.coverage import coverage
 from fixtures.kernels.image import Library, Reading
+from fixtures.kernels.inputs import reader
 from fixtures.kernels.row import Counts
 from fixtures.kernels.rules import Target
 from fixtures.setup import cuda, wheels

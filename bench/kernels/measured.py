@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fixtures.kernels import reader
+from fixtures.kernels.inputs import reader
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
