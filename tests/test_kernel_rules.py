@@ -135,11 +135,18 @@ def test_the_needed_driver_is_told_where_none_is_named() -> None:
 
 
 def test_machine_code_keeps_to_minor_version_compatibility() -> None:
-    """What CUDA 12.9 made runs on the first driver of 12.x, what 13.0 made does not run on any driver of 12.x."""
-    assert rule(module("sm_100", toolkit="12.9.86"), Target((10, 0), 530)).fate is Fate.RUNS
+    """What CUDA 12.9 made runs on an older driver of 12.x, what 13.0 made does not run on any driver of 12.x."""
+    assert rule(module("sm_100", toolkit="12.9.86"), Target((10, 0), 565)).fate is Fate.RUNS
     short = rule(module("sm_100", toolkit="13.0.88"), Target((10, 0), 575))
     assert (short.fate, short.error, short.needs_driver) == (Fate.GAP, 35, 580)
     assert rule(module("sm_90"), Target((9, 0), 575), cuda=(13, 0)).error == 35
+
+
+def test_a_driver_must_know_the_card() -> None:
+    """One that came before it runs nothing there, whatever the code."""
+    old = rule(module("sm_120", "compute_90"), Target((12, 0), 550))
+    assert (old.fate, old.needs_driver) == (Fate.GAP, 570)
+    assert rule(module("sm_120", "compute_90"), Target((12, 0), 570)).fate is Fate.RUNS
 
 
 def test_disabled_jit_leaves_machine_code() -> None:

@@ -28,6 +28,12 @@ def made(*targets: str) -> bytes:
     return library([[code(target) for target in targets]] * 2)
 
 
+# PyTorch's CPU build, a library of device-link stubs, and one of which all but one of nine modules are missing.
+CPU_TORCH = {"torch-2.13.0+cpu.dist-info/METADATA": b"Metadata-Version: 2.1\nName: torch\nVersion: 2.13.0+cpu\n"}
+STUBS = library([[], []])
+MOSTLY_OLD = library([[code("sm_80")]] * 8 + [[code("compute_90")]])
+
+
 def laid(folder: Path, files: Mapping[str, bytes]) -> Path:
     """The files below a folder."""
     for name, data in files.items():
@@ -49,6 +55,14 @@ def judged(folder: Path, files: Mapping[str, bytes], engine: str = "vllm", card:
     ({TORCH: made(*ALL), VLLM: made("sm_80", "compute_80")}, "vllm", (PASS, ())),
     ({TORCH: made(*ALL), VLLM: made(*ALL), FA3: made("sm_80", "sm_90a")}, "vllm", (PASS, ())),
     ({TORCH: made(*ALL)}, "vllm", (UNAVAILABLE, ("no-gpu-build",))),
+    ({VLLM: made(*ALL)}, "vllm", (UNAVAILABLE, ("no-gpu-build",))),
+    ({VLLM: made(*ALL), **CPU_TORCH}, "vllm", (FAIL, ("no-kernel-image",))),
+    ({TORCH: made(*ALL), VLLM: STUBS}, "vllm", (FAIL, ("no-kernel-image",))),
+    ({TORCH: STUBS, VLLM: made(*ALL)}, "vllm", (FAIL, ("no-kernel-image",))),
+    ({TORCH: MOSTLY_OLD, VLLM: made(*ALL)}, "vllm", (INCONCLUSIVE, ("not-readable",))),
+    ({TORCH: made(*ALL), "sgl_kernel/sm90/common_ops.abi3.so": made("sm_90a")}, "sglang", (FAIL, ("no-kernel-image",))),
+    ({f"a/{TORCH}": made("sm_80"), f"b/{TORCH}": made(*ALL), VLLM: made(*ALL)}, "vllm", (INCONCLUSIVE, ("not-readable",))),
+    ({GGML: made("sm_80"), GGML.replace("v12", "v13"): made("sm_120")}, "ollama", (PASS, ())),
     ({TORCH: made(*ALL), VLLM: made(*ALL)}, "sglang", (UNAVAILABLE, ("no-gpu-build",))),
     ({GGML: made("sm_80", "sm_120")}, "ollama", (PASS, ())),
     ({GGML: made("sm_80", "sm_90")}, "ollama", (FAIL, ("no-kernel-image",))),
@@ -145,6 +159,29 @@ def test_the_command_tells_of_one_card(tmp_path: Path, capsys: pytest.CaptureFix
     assert (status, "2 run" in output) == (0, True)
 
 
+def test_several_sources_are_not_mixed_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two environments with files of one name: which is loaded is not known, so neither hides the other."""
+    bad, good = laid(tmp_path / "bad", {TORCH: made("sm_80")}), laid(tmp_path / "good", {TORCH: made(*ALL)})
+    for order in ((bad, good), (good, bad)):
+        status, output, _ = said(capsys, *map(str, order), "--gpu", "rtx5090")
+        assert (status, "rtx5090: cannot be told" in output) == (1, True)
+
+
+@pytest.mark.parametrize("inner", [TORCH, VLLM, "vllm", "torch", "mine/other.so"])
+def test_a_part_is_judged_as_what_it_is_part_of(tmp_path: Path, capsys: pytest.CaptureFixture[str], inner: str) -> None:
+    """A file or a package's folder given by itself: what has nothing for the card is no success."""
+    laid(tmp_path, {TORCH: made("sm_80"), VLLM: made("sm_80"), "mine/other.so": made("sm_80")})
+    assert said(capsys, str(tmp_path / inner), "--gpu", "rtx5090")[0] == 1
+    assert said(capsys, str(tmp_path / inner), "--gpu", "a100")[0] == 0
+
+
+def test_what_was_not_handed_over_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """vLLM's library alone runs; the PyTorch that it needs was not seen."""
+    laid(tmp_path, {VLLM: made(*ALL)})
+    status, output, _ = said(capsys, str(tmp_path), "--gpu", "rtx5090")
+    assert (status, "PyTorch, on which it is built, was not read" in output) == (0, True)
+
+
 def test_several_cards_are_a_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One row a library, one column a card, one sentence a card."""
     laid(tmp_path, {TORCH: made("sm_80", "sm_90"), VLLM: made(*ALL)})
@@ -167,6 +204,7 @@ def test_json_holds_what_the_table_shows(tmp_path: Path, capsys: pytest.CaptureF
     (["{}", "--gpu", "rtx509x"], 4, "no card 'rtx509x' is known; the nearest are NVIDIA GeForce RTX 5090"),
     (["{}/none", "--gpu", "rtx5090"], 4, "there is no file or folder"),
     (["{}"], 4, "--gpu"),
+    (["{}", "--gpu", ","], 4, "--gpu names no card"),
     (["{}", "--gpu", "rtx5090", "--driver", "new"], 4, "'new' is no driver version"),
     (["{}", "--gpu", "rtx5090"], 5, "no GPU code was found"),
 ])
