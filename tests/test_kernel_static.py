@@ -139,6 +139,19 @@ def test_a_run_judges_cards_that_are_not_here(tmp_path: Path) -> None:
     assert "nothing was started" in (run.folder / "matrix.md").read_text()
 
 
+def test_a_build_that_is_here_is_read_as_it_is(tmp_path: Path) -> None:
+    """--engine-env names a folder of files: they are judged, by their own version; nothing is set up for it."""
+    info = {"vllm-0.10.1.1.dist-info/METADATA": b"Metadata-Version: 2.1\nName: vllm\nVersion: 0.10.1.1\n"}
+    build = laid(tmp_path / "build", {TORCH: made(*ALL), VLLM: made(*ALL), **info})
+    mine = lineup(tmp_path / "mine.toml", engines=["vllm"], profiles=["rtx5090"])
+    run = Running(tmp_path, "-m", "static and rtx5090", f"--lineup={mine}", "--engine", "vllm", f"--engine-env=vllm={build}",
+                  variables={"COTENANT_HOME": str(tmp_path / "home")})
+    assert run.process.wait(60) == 0, run.output
+    (cell,) = json.loads((run.folder / "matrix.json").read_text())["cells"]
+    assert (cell["verdict"], cell["version"]) == ("pass", "0.10.1.1")
+    assert not (tmp_path / "home" / "engines").exists()
+
+
 # --- the command ----------------------------------------------------------------------------------------------------------
 
 
