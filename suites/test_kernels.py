@@ -9,7 +9,7 @@ from fixtures.verdict import Judgement
 
 
 def _reads_libraries(place: Place) -> bool:
-    return bool(place.engine.instruction_sets) if place.profile.is_cpu else place.engine.name != "openai"
+    return bool(place.engine.instruction_sets if place.profile.is_cpu else place.engine.gpu_code)
 
 
 @check("kernels.static", Step.NOTHING, per_model=False, static=True, applies=_reads_libraries)
@@ -20,7 +20,7 @@ def test_static(here: Here) -> Judgement:
     """
     profile = here.place.profile
     if not profile.is_cpu:
-        return static.judge(here.gpu_code, here.place.engine.name, profile, device.find().driver_of(profile))
+        return static.judge(here.gpu_code, here.place.engine, profile, device.find().driver_of(profile))
     found = cpu.libraries(here.environment.root, here.place.engine.instruction_sets)
     return cpu.judge(found, cpu.instruction_sets())
 

@@ -9,6 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 
+from fixtures.engines import registry
 from fixtures.gpu.profile import committed
 from fixtures.kernels import cli, static
 from fixtures.kernels.image import Reading
@@ -45,7 +46,7 @@ def laid(folder: Path, files: Mapping[str, bytes]) -> Path:
 def judged(folder: Path, files: Mapping[str, bytes], engine: str = "vllm", card: str = "rtx5090",
            driver: int | None = None) -> Judgement:
     """The verdict on a build that lies in a folder."""
-    return static.judge(reader.read(laid(folder, files)), engine, committed()[card], driver)
+    return static.judge(reader.read(laid(folder, files)), registry.engine(engine), committed()[card], driver)
 
 
 @pytest.mark.parametrize(("files", "engine", "expected"), [
