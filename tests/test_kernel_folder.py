@@ -193,3 +193,13 @@ def test_progress(tmp_path: Path) -> None:
     assert {path for path, _ in told} == set(present(reading))
     assert [size for _, size in told] == sorted(size for _, size in told)
     assert told[-1][1] <= reading.size
+
+
+def test_variants_and_namesakes_are_no_copies(tmp_path: Path) -> None:
+    """Equal bytes under another name, or in the folder of another variant, are another library."""
+    files = {"sgl_kernel/sm90/common_ops.so": OLD, "sgl_kernel/sm100/common_ops.so": OLD, "torch/lib/libtorch_cuda.so": OLD,
+             "a/libx.so": NEW, "b/libx.so": NEW}
+    reading = reader.read(images.lay(files, tmp_path))
+    assert sorted(present(reading)) == ["a/libx.so", "sgl_kernel/sm100/common_ops.so", "sgl_kernel/sm90/common_ops.so",
+                                        "torch/lib/libtorch_cuda.so"]
+    assert [left.path for left in reading.left_out] == ["b/libx.so"]
