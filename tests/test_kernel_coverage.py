@@ -367,9 +367,10 @@ def test_every_failing_library_is_among_the_losses() -> None:
 
 def test_the_catalogue_has_no_field_that_is_not_read() -> None:
     """Every family that an entry names is there, none is without a user, and all consequences are in words."""
-    data = tomllib.loads(Path(catalogue.__file__).with_name("libraries.toml").read_text(encoding="utf-8"))
-    used = {name for one in data["library"] for name in one.get("kernels", ())}
-    assert used == set(data["kernels"])
+    libraries, families = (tomllib.loads(Path(catalogue.__file__).with_name(name).read_text(encoding="utf-8"))
+                           for name in ("libraries.toml", "families.toml"))
+    used = {name for one in libraries["library"] for name in one.get("kernels", ())}
+    assert used == set(families["kernels"])
     assert all(one.loses for entry in catalogue.entries() for one in entry.kernels)
     assert all(entry.loses for entry in catalogue.entries() if entry.always or entry.cards)
     assert all(re.fullmatch(r"!?\d{1,2}(\.\d)?", card) for entry in catalogue.entries()
