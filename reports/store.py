@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,10 @@ class StoreError(Exception):
 
 class DuplicateCellError(StoreError):
     """A key was to be written twice in one run."""
+
+
+class BusyError(StoreError):
+    """A run was to be gone on with that another process is still writing."""
 
 
 def new_id(now: datetime | None = None) -> str:
@@ -48,6 +53,7 @@ class Run:
     def __init__(self, folder: Path, known: dict[str, Any], cells: Iterable[Cell] = ()) -> None:
         self.folder = folder
         self.facts = known
+        self._lock = _lock(folder)
         self._cells = {cell.key: cell for cell in cells}
         self._file = (folder / CELLS).open("ab", buffering=0)
 
@@ -66,15 +72,21 @@ class Run:
         return run
 
     @classmethod
-    def resume(cls, folder: Path) -> Run:
-        """Go on writing a run that was killed or interrupted; a torn last line is dropped from the file."""
-        cells, kept = _read_lines(folder / CELLS)
+    def resume(cls, folder: Path, drop: Callable[[Cell], bool] = lambda cell: False, **more: Any) -> Run:
+        """Go on writing a run that was killed or interrupted, or left cells to be judged again.
+
+        A torn last line and the cells to `drop` leave cells.jsonl, and the matrix of the first part is removed: the run has
+        none until it is finished again. `more` is added to its facts. Raises StoreError, BusyError while it is written.
+        """
+        os.close(_lock(folder))  # before anything is changed
+        cells, _ = _read_lines(folder / CELLS)
         _refuse_twice(folder / CELLS, cells)
-        with (folder / CELLS).open("ab") as file:
-            file.truncate(kept)
-            if kept and not _ends_line(folder / CELLS):
-                file.write(b"\n")
-        run = cls(folder, {**_read_facts(folder), "interrupted": False, "finished": None}, cells)
+        known = {**_read_facts(folder), "interrupted": False, "finished": None, **more}
+        kept = [cell for cell in cells if not drop(cell)]
+        _write_atomically(folder / CELLS, "".join(f"{cell.model_dump_json()}\n" for cell in kept))
+        for name in (MATRIX, MARKDOWN):
+            (folder / name).unlink(missing_ok=True)
+        run = cls(folder, known, kept)
         run.note_facts()
         run._point_latest()
         return run
@@ -135,8 +147,11 @@ class Run:
         return self.matrix
 
     def close(self) -> None:
-        """Close cells.jsonl. May be called twice."""
+        """Close cells.jsonl, let others go on with the run. May be called twice."""
         self._file.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def _point_latest(self) -> None:
         latest, fresh = self.folder.parent / "latest", self.folder.parent / f".latest-{self.folder.name}"
@@ -238,10 +253,17 @@ def _refuse_twice(path: Path, cells: Sequence[Cell]) -> None:
         seen.add(cell.key)
 
 
-def _ends_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+def _lock(folder: Path) -> int:
+    """Hold the folder as long as this descriptor is open; the system lets go of it however the process ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise BusyError(f"{folder}: another process is still writing this run") from None
+    except OSError:  # a file system without locks: two at once are then not told apart
+        return descriptor
+    return descriptor
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -1,6 +1,6 @@
 """Models side by side: they start, stay themselves, and bear each other's load, leaving and crashing."""
 
-from fixtures.check import Step, check, has_limit, several_models, starts
+from fixtures.check import Step, check, has_limit, on_gpu, several_models, starts
 from fixtures.coexistence import isolation, neighbours
 from fixtures.here import Here
 from fixtures.load import latency
@@ -12,8 +12,18 @@ def _has_latency_limits(place: Place) -> bool:
     return several_models(place) and has_limit("ttft_", "itl_", "tpot_", "e2e_")(place)
 
 
+def _has_own_words(place: Place) -> bool:
+    """With random weights the likeliest token is a near-tie, which any other batch turns: no answer stays the same."""
+    return several_models(place) and place.model is not None and not place.model.random(place.member().engine.name)
+
+
 def _sleeps(place: Place) -> bool:
-    return place.engine.sleeps
+    return place.engine.sleeps or (on_gpu(place) and bool(place.engine.sleep_flags))
+
+
+def _when_it_sleeps(place: Place) -> Step:
+    """By unloading in between; a server that sleeps as a whole is started for it."""
+    return Step.SLEEP if place.engine.sleeps else Step.EAGER
 
 
 @check("coexistence.sequential", Step.START, per_model=False, applies=starts("sequential"))
@@ -35,14 +45,14 @@ def _when_alone_anyway(place: Place) -> Step:
     return Step.COMPANY if at == 0 else Step.RETURN if at == len(names) - 1 else Step.BESIDE
 
 
-@check("coexistence.isolation", _when_alone_anyway, applies=several_models)
+@check("coexistence.isolation", _when_alone_anyway, applies=_has_own_words)
 def test_isolation(here: Here) -> Judgement:
     """The model answers under its own name, and the same beside loaded neighbours as alone."""
     observed = here.script.in_company(here.model)
     return isolation.judge(here.script.alone(here.model), [observed], here.script.other_baselines(here.model))
 
 
-@check("coexistence.sleep", Step.SLEEP, per_model=False, applies=_sleeps)
+@check("coexistence.sleep", _when_it_sleeps, per_model=False, applies=_sleeps)
 def test_sleep(here: Here) -> Judgement:
     """Memory is given back while a model sleeps and taken again when it wakes."""
     return neighbours.judge_sleep(here.script.sleep())

@@ -1,6 +1,6 @@
-"""Memory stays within limits and comes back. On a CPU memory is the PSS of a server's process tree."""
+"""Memory stays within limits and comes back: on a GPU the device's, by process; on a CPU the PSS of a process tree."""
 
-from fixtures.check import Step, check, has_limit
+from fixtures.check import Step, check, has_limit, on_gpu
 from fixtures.here import Here
 from fixtures.memory import growth
 from fixtures.memory import judge as memory
@@ -11,6 +11,12 @@ from fixtures.verdict import Judgement
 def test_capacity(here: Here) -> Judgement:
     """The engine's own KV capacity is at least what the lineup needs."""
     return memory.judge_capacity(here.script.first_start(here.model), here.limits["kv_tokens_min"])
+
+
+@check("memory.plan", Step.START, applies=on_gpu)
+def test_plan(here: Here) -> Judgement:
+    """What the model holds on the device when it is ready is what its share was to give it."""
+    return memory.judge_plan(here.script.first_start(here.model))
 
 
 @check("memory.growth", Step.LOAD)
@@ -28,4 +34,4 @@ def test_ceiling(here: Here) -> Judgement:
 @check("memory.returned", Step.AFTER, per_model=False)
 def test_returned(here: Here) -> Judgement:
     """After every ordinary stop no process and no memory of ours is left."""
-    return memory.judge_returned(here.script.all_stops())
+    return memory.judge_returned(here.script.all_stops(), here.device_left)

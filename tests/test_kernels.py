@@ -1,22 +1,17 @@
-"""Verdicts on kernels: instruction sets read from files, and tokens in every way of asking."""
+"""Verdicts on the kernels of a CPU: instruction sets read from files."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fixtures.engines.registry import ENGINES
-from fixtures.kernels import cpu, live
+from fixtures.kernels import cpu
 from fixtures.kernels.cpu import Library
-from fixtures.kernels.live import Case
-from fixtures.load.answer import Answer, Failure, Usage
-from fixtures.load.client import Client
 from fixtures.verdict import Verdict
-from tests.scripted import CONTEXT, MODEL, serving
 
 HAVE = frozenset({"sse2", "sse4_2", "avx2", "fma"})
 FOUND = {"lib/*.so": [Library("lib/a.so", ("avx2",), 10), Library("lib/b.so", ("avx2", "fma"), 10)]}
@@ -81,45 +76,3 @@ def test_libraries_are_found_below_the_environment(tmp_path: Path) -> None:
     (folder / "a.so").write_bytes(b"four")
     found = cpu.libraries(tmp_path, {"lib/*.so": ("avx2",), "bin/server": ("avx2",)})
     assert found == {"lib/*.so": [Library("site-packages/lib/a.so", ("avx2",), 4)], "bin/server": []}
-
-
-GOOD = Answer(200, "Hello!", usage=Usage(4, 16, 20), done=True, streamed=True)
-CASES = [Case("short-greedy", (GOOD,)), Case("sampled", (GOOD,)), Case("many-streams", (GOOD,) * 8)]
-
-
-@pytest.mark.parametrize("bad", [
-    replace(GOOD, text=""),
-    replace(GOOD, usage=Usage(4, 0, 4)),
-    Answer(None, failure=Failure.DISCONNECT, message="connection reset"),
-    Answer(500, failure=Failure.STATUS, message="CUDA error: no kernel image is available"),
-    replace(GOOD, failure=Failure.STREAM_ERROR, message="illegal memory access"),
-])
-def test_one_way_that_gives_no_tokens_fails_by_its_name(bad: Answer) -> None:
-    """The last of eight streams is enough, and the others' tokens do not make up for it."""
-    judgement = live.judge([*CASES[:2], Case("many-streams", (*CASES[2].answers[:7], bad))])
-    assert (judgement.verdict, judgement.causes) == (Verdict.FAIL, ("no-tokens-many-streams",))
-
-
-def test_tokens_without_a_count_are_tokens() -> None:
-    """Missing usage is api.contract's to judge."""
-    assert live.judge([*CASES[:2], Case("many-streams", (replace(GOOD, usage=None),))]).verdict is Verdict.PASS
-
-
-def test_ways_that_were_not_asked_are_no_pass() -> None:
-    """Neither all of them nor one."""
-    assert live.judge([]).verdict is Verdict.ERROR
-    assert live.judge([*CASES, Case("long-greedy", ())]).causes == ("no-tokens-long-greedy",)
-
-
-def test_every_way_is_asked_of_a_server() -> None:
-    """Within its context, the long ones long, the many at once; a server that fails them all fails them by name."""
-    with serving() as server:
-        client = Client(server.url, MODEL)
-        cases = live.observe(client, CONTEXT)
-        server.fault = "5xx-for-good"
-        broken = live.judge(live.observe(client, CONTEXT))
-    assert live.judge(cases).verdict is Verdict.PASS
-    prompts = {case.name: [answer.usage.prompt_tokens for answer in case.answers if answer.usage] for case in cases}
-    assert len(prompts["many-streams"]) == live.STREAMS
-    assert min(prompts["long-greedy"]) > 10 * max(prompts["short-greedy"])
-    assert set(broken.causes) == {f"no-tokens-{case.name}" for case in cases}

@@ -42,8 +42,8 @@ def test_defaults(read: Read) -> None:
 @pytest.mark.parametrize(("head", "model", "sentence"), [
     ("enginess = []", "", "unknown key 'enginess'; did you mean 'engines'?"),
     ("", "contxt = 3", "unknown key 'models.m.contxt'; did you mean 'context'?"),
-    ("", "zzz = 3", "unknown key 'models.m.zzz'; known: context, endpoint, flags, languages, limits, name, share, source"),
-    ('path = "/x"', "", "unknown key 'path'; known: engines, limits, load, models, name, overcommit, profiles, require,"),
+    ("", "zzz = 3", "unknown key 'models.m.zzz'; known: context, devices, endpoint, engine, flags, languages,"),
+    ('path = "/x"', "", "unknown key 'path'; known: engines, limits, load, models, name, optional, overcommit,"),
     ("limits = { redy_s = 3 }", "", "limits: unknown limit 'redy_s'; did you mean 'ready_s'?"),
     ("limits = { cpu = { redy_s = 3 } }", "", "limits: unknown limit 'redy_s'; did you mean 'ready_s'?"),
     ("", "limits = { ttft_p90_ms = 3 }", "models.m.limits: unknown limit 'ttft_p90_ms'; did you mean 'ttft_p"),

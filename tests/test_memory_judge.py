@@ -147,7 +147,7 @@ def test_rounds_are_asked_of_a_server_until_it_is_clear() -> None:
 ])
 def test_the_ceiling(peak: int | None, expected: tuple[Verdict, tuple[str, ...]]) -> None:
     """Met passes, a fifth beyond fails, unseen is no pass."""
-    assert outcome(memory.judge_ceiling(peak, 2.0)) == expected
+    assert outcome(memory.judge_ceiling(None if peak is None else (peak, peak), 2.0)) == expected
 
 
 BOOT = Boot("a", "sequential", 3.0, 60.0, capacity=4096, planned=8192)

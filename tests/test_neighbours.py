@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from fixtures.coexistence import neighbours
-from fixtures.deployment.events import Boot, Stop
-from fixtures.deployment.script import Bystander, Nap, Scene
+from fixtures.deployment.events import Boot, Nap, Stop
+from fixtures.deployment.script import Bystander, Scene
 from fixtures.engines.failure import Failure
 from fixtures.verdict import Judgement, Verdict
 

@@ -37,7 +37,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
         "engine-env that is not there": ["--engine-env", f"vllm={folder}/none"],
         "card": ["-m", "rtx5090", f"--lineup={gpu}"],
         "profiles": [f"--lineup={both}"],
-        "nothing": ["-m", "rtx5090", "--lineup=trilingual"],
+        "nothing": ["-m", "l40s", "--lineup=trilingual"],
         "card of a committed lineup": ["-m", "rtx5090"],
         "list of a card": ["-m", "rtx5090", f"--lineup={gpu}", "--co", "-q"],
     }
@@ -49,7 +49,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
 @pytest.mark.parametrize(("what", "sentence"), [
     ("engine", "no engine 'vlm'; did you mean 'vllm'?"),
     ("version", "'../../x' is no version; write vllm@1.2.3"),
-    ("engine without a lineup", "no lineup here is for engine openai; these are for: llamacpp, ollama, sglang, vllm"),
+    ("engine without a lineup", "no lineup here is for engine openai; these are for: llamacpp, mixed, ollama, sglang, vllm"),
     ("lineup", "no lineup 'trilingal'; did you mean 'trilingual'?"),
     ("key", "bad.toml: unknown key 'models.small.contxt'; did you mean 'context'?"),
     ("launcher", "no launcher 'proces'; did you mean 'process'?"),

@@ -21,6 +21,7 @@ from fixtures.engines.registry import engine
 from fixtures.launchers import proc, stray
 from fixtures.launchers.process import ProcessHandle, launch
 from fixtures.lineup import ModelEntry
+from fixtures.memory.sampler import Sampler
 from fixtures.models.folder import ModelFolder
 from fixtures.setup import Environment
 from reports import store
@@ -167,7 +168,7 @@ def theirs(tmp_path: Path, llama_environment: Environment) -> Iterator[ProcessHa
     served = Served(ModelEntry(name="small"), ModelFolder(SMALLEST), str(SMALLEST), {})
     command = llama.command(llama_environment, [served], tmp_path)
     with launch(command, name="theirs", log=tmp_path / "log", scratch_root=tmp_path, run_id="theirs") as handle:
-        assert Server(llama, [served], handle).boot("small", "sequential", 30).ok
+        assert Server(llama, [served], handle, Sampler()).boot("small", "sequential", 30).ok
         yield handle
 
 

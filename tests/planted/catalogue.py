@@ -1,4 +1,4 @@
-"""The catalogue: tests/faults.toml, read into strict models."""
+"""The catalogue: tests/faults*.toml, read into strict models."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pydantic import Field, model_validator
 
 from fixtures.configuration import Strict
 
-FILE = Path(__file__).resolve().parent.parent / "faults.toml"
+FILES = sorted(Path(__file__).resolve().parent.parent.glob("faults*.toml"))
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 MODELS = ("trilingual-2m", "trilingual-4m", "trilingual-8m")
 
 
 class PlantedFault(Strict):
-    """One fault with what it must do; the file says what the fields mean."""
+    """One fault with what it must do; faults.toml says what the fields mean."""
 
     id: str = Field(pattern=r"^[a-z0-9-]+$")
     where: Literal["wire", "program"]
@@ -64,8 +64,9 @@ class _File(Strict):
 
 @cache
 def faults() -> tuple[PlantedFault, ...]:
-    """Every fault of the file, in its order. Raises pydantic's ValidationError."""
-    return _File.model_validate(tomllib.loads(FILE.read_text(encoding="utf-8"))).fault
+    """Every fault of the files, in their order. Raises pydantic's ValidationError."""
+    read = (_File.model_validate(tomllib.loads(file.read_text(encoding="utf-8"))) for file in FILES)
+    return tuple(fault for file in read for fault in file.fault)
 
 
 def _beyond(name: str, limit: float) -> float:

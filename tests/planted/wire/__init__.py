@@ -1,11 +1,11 @@
-"""The faults at the wire, by the id that tests/faults.toml gives them: each is one small change of what passes."""
+"""The faults at the wire, by the id that tests/faults*.toml gives them: each is one small change of what passes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from tests.planted.proxy import Fault
-from tests.planted.wire import conduct, texts, timing
+from tests.planted.wire import conduct, kernels, texts, timing
 
 WIRE: dict[str, Callable[..., Fault]] = {
     "korean-in-chinese": texts.KoreanInChinese,
@@ -37,4 +37,8 @@ WIRE: dict[str, Callable[..., Fault]] = {
     "wrong-model": conduct.WrongModel,
     "unknown-name": conduct.UnknownName,
     "lists-another": conduct.ListsAnother,
+    "stuck-sampler": kernels.StuckSampler,
+    "nan-logprobs": kernels.NanLogprobs,
+    "ignores-the-schema": kernels.IgnoresSchema,
+    "fewer-than-asked": lambda off=-5: conduct.Usage(completion_tokens=off, total_tokens=off),
 }
