@@ -98,11 +98,11 @@ def test_models_start_together(make: Deployments) -> None:
     """What ran is stopped first, then all start at once."""
     script = make.script("a", "b")
     script.first_start("a")
-    boots = script.concurrent()
+    (boots,) = tries = script.concurrent()
     assert neighbours.judge_starts(boots, 2).verdict is PASS
     assert [boot.order for boot in boots] == ["concurrent"] * 2
     assert [stop.model for stop in script.deployment.stops] == ["a"]
-    assert script.concurrent() is boots
+    assert script.concurrent() is tries
 
 
 # --- deaths -------------------------------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ STEPS: dict[str, Callable[[Script], Verdict]] = {
     "beside": lambda script: neighbours.judge_arrival(script.beside()).verdict,
     "return": lambda script: neighbours.judge_arrival(script.returns()).verdict,
     "shutdown": lambda script: ending.judge_shutdown(script.shutdown()).verdict,
-    "concurrent": lambda script: neighbours.judge_starts(script.concurrent(), len(script.names)).verdict,
+    "concurrent": lambda script: neighbours.judge_races(script.concurrent(), len(script.names)).verdict,
     "kill": lambda script: ending.judge_kill(script.killed()).verdict,
     "returned": lambda script: memory.judge_returned(script.all_stops()).verdict,
 }

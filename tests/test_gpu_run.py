@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from fixtures.setup import Environment
 from tests.gpus import Bench
+from tests.launching import eventually
 from tests.nvml import GIB, RTX5090
 from tests.runs import Running
 
@@ -104,6 +106,18 @@ def test_a_lost_device_is_never_a_pass(bench: Bench) -> None:
     after = [json.loads(line) for line in running.cells()][4:]
     assert after
     assert {(cell["verdict"], *cell["causes"]) for cell in after} == {("error", "device-lost")}, ended.output
+
+
+def test_a_killed_run_leaves_nothing_on_the_device(bench: Bench) -> None:
+    """`kill -9` of pytest in mid-run: the servers' wardens end them, and the device is empty within seconds."""
+    running = Running(bench.root, *bench.arguments, f"--lineup={bench.root}/two.toml", "--engine=vllm", "-m", "h200",
+                      variables=bench.variables())
+    running.until_cells(6)
+    held = [file for file in (bench.nvml.path / "processes").iterdir() if Path("/proc", file.name).exists()]
+    assert len(held) == 2
+    running.signal(signal.SIGKILL)
+    running.end()
+    assert eventually(lambda: not [file for file in held if Path("/proc", file.name).exists()], 30)
 
 
 def test_another_card_than_the_profile_names(bench: Bench) -> None:

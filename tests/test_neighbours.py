@@ -124,3 +124,39 @@ def test_who_leaves_must_be_gone(stop: Stop, cause: str) -> None:
 def test_sleep_gives_memory_back_and_waking_takes_it_again(nap: Nap, cause: str) -> None:
     """A model that keeps its memory, that never had any to be seen, or that does not wake."""
     assert outcome(neighbours.judge_sleep(nap)) == (Verdict.FAIL, (cause,))
+
+
+def test_a_race_is_lost_by_one_try() -> None:
+    """Three starts at once: one that comes up with the wrong capacity is a fail, and all of them are told."""
+    good, small = [BOOT], [replace(BOOT, capacity=BOOT.planned // 2 if BOOT.planned else 0)]
+    judgement = neighbours.judge_races([good, small, good], 1)
+    assert outcome(judgement) == (Verdict.FAIL, ("capacity-below-plan",))
+    assert judgement.figures["good_tries"].value == 2
+    assert judgement.reason.startswith("2 of 3 tries were good: ")
+    assert outcome(neighbours.judge_races([good] * 3, 1)) == (Verdict.PASS, ())
+
+
+@pytest.mark.parametrize(("capacity", "cause"), [
+    (999, "capacity-below-plan"), (1000, None), (1500, None), (1531, "capacity-above-plan"),
+])
+def test_both_ends_of_a_plan_are_judged(capacity: int, cause: str | None) -> None:
+    """On a GPU a share leaves a range: below it a neighbour had taken the memory, above it the next one lacks it."""
+    boot = replace(BOOT, capacity=capacity, planned=1020, planned_most=1500)
+    causes = neighbours.judge_starts([boot], 1).causes
+    assert causes == ((cause,) if cause else ())
+
+
+def test_a_capacity_without_a_plan_is_no_pass() -> None:
+    """A server on a GPU whose log does not tell what it took leaves the question open."""
+    boot = replace(BOOT, planned=None)
+    assert neighbours.judge_starts([boot], 1).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_server_that_sleeps_may_keep_its_context() -> None:
+    """What stays of a sleeping server is judged against what it took for weights and cache; its answers must be the same."""
+    slept = replace(STOP, how="sleep", held_bytes=900 << 20)
+    nap = Nap(slept, replace(BOOT, order="again"), 14 << 30, 14 << 30, kept_bytes=1 << 30, before="a song", after="a song")
+    assert outcome(neighbours.judge_sleep(nap)) == (Verdict.PASS, ())
+    assert neighbours.judge_sleep(replace(nap, kept_bytes=800 << 20)).causes == ("memory-left",)
+    assert neighbours.judge_sleep(replace(nap, after="another")).causes == ("other-answer",)
+    assert neighbours.judge_sleep(replace(nap, after_bytes=900 << 20)).causes == ("no-memory-seen",)
