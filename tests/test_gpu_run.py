@@ -62,7 +62,9 @@ def test_a_healthy_engine_passes_on_the_device(bench: Bench, engine: str) -> Non
         "coexistence.sequential", "coexistence.leave", "memory.plan", "memory.ceiling", "memory.returned"}
     assert set(cells.values()) == {("pass",)}, cells
     file = next((bench.root / "results" / "latest" / "logs").glob("*-device.json"))
-    assert max(size for _, size in json.loads(file.read_text())["mib_by_model"][TWO[0]]) > 13 * 1024
+    kept = json.loads(file.read_text())
+    assert max(size for _, size in kept["mib_by_model"][TWO[0]]) > 13 * 1024
+    assert kept["peak_mib_by_phase"][TWO[1]][f"boot {TWO[1]}"] > 13 * 1024
 
 
 @pytest.mark.parametrize(("fault", "checks", "name", "expected"), [
