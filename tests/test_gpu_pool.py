@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,15 @@ def test_a_peak_that_is_known_only_as_a_range_is_judged_by_both_ends() -> None:
     assert memory.judge_ceiling((5 * GIB, 9 * GIB), 10).verdict is Verdict.PASS
     assert memory.judge_ceiling((5 * GIB, 9 * GIB), 7).causes == ("device-total",)
     assert memory.judge_ceiling((5 * GIB, 9 * GIB), 4).causes == ("above-ceiling",)
+
+
+def test_the_plan_of_each_device() -> None:
+    """A model on two cards has its share on each of them; one that took another card than it was given is found."""
+    boot = Boot("m", "sequential", 60, 300, held_bytes=28 * GIB, planned_bytes=14 * GIB, by_device=(14 * GIB, 14 * GIB))
+    assert memory.judge_plan(boot).verdict is Verdict.PASS
+    assert memory.judge_plan(replace(boot, held_bytes=14 * GIB, by_device=(14 * GIB, 0))).causes == ("below-plan",)
+    assert memory.judge_plan(replace(boot, by_device=(14 * GIB, 0))).causes == ("on-another-device",)
+    assert memory.judge_plan(replace(boot, held_bytes=0, by_device=(0, 0))).causes == ("not-on-the-device",)
 
 
 def test_memory_left_on_the_device_is_found() -> None:

@@ -158,5 +158,6 @@ def test_a_server_that_sleeps_may_keep_its_context() -> None:
     nap = Nap(slept, replace(BOOT, order="again"), 14 << 30, 14 << 30, kept_bytes=1 << 30, before="a song", after="a song")
     assert outcome(neighbours.judge_sleep(nap)) == (Verdict.PASS, ())
     assert neighbours.judge_sleep(replace(nap, kept_bytes=800 << 20)).causes == ("memory-left",)
+    assert neighbours.judge_sleep(replace(nap, refused="/sleep answered 500: oops")).causes == ("did-not-sleep",)
     assert neighbours.judge_sleep(replace(nap, after="another")).causes == ("other-answer",)
     assert neighbours.judge_sleep(replace(nap, after_bytes=900 << 20)).causes == ("no-memory-seen",)
