@@ -86,6 +86,14 @@ def test_the_plan_of_each_device() -> None:
     assert memory.judge_plan(replace(boot, held_bytes=0, by_device=(0, 0))).causes == ("not-on-the-device",)
 
 
+def test_a_model_that_may_hold_nothing_is_no_pass() -> None:
+    """Beside a neighbour, and told only the device's total, a model on the CPU looks like one whose share is used."""
+    boot = Boot("m", "sequential", 60, 300, held_bytes=14 * GIB, planned_bytes=14 * GIB, least_bytes=0)
+    assert memory.judge_plan(boot).verdict is Verdict.INCONCLUSIVE
+    assert memory.judge_plan(replace(boot, least_bytes=13 * GIB)).verdict is Verdict.PASS
+    assert memory.judge_plan(replace(boot, held_bytes=11 * GIB)).causes == ("below-plan",)
+
+
 def test_memory_left_on_the_device_is_found() -> None:
     """After the last stop the device must be where it was; what a driver keeps for itself is let pass."""
     assert memory.judge_returned([], 0).verdict is Verdict.ERROR
