@@ -1,4 +1,4 @@
-"""What several tests share: real llama.cpp servers."""
+"""What several tests share: real llama.cpp servers, and a device that is not there."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ import pytest
 from fixtures import setup
 from fixtures.engines.base import Served
 from fixtures.engines.registry import engine
+from fixtures.gpu import device
+from fixtures.gpu.meter import Meter
 from fixtures.launchers.attest import occupied
 from fixtures.launchers.process import ProcessHandle, launch
 from fixtures.lineup import ModelEntry
 from fixtures.load.client import Client
 from fixtures.models.folder import ModelFolder
+from tests.metering import Metering, Servers, sleepers
+from tests.nvml import FakeNvml
 
 MODELS = Path(__file__).resolve().parent.parent / "fixtures" / "models"
 NAMES = ("trilingual-2m", "trilingual-4m", "trilingual-8m")
@@ -71,3 +75,25 @@ def _wait(name: str, handle: ProcessHandle) -> None:
             return
         handle.wait(0.05)
     pytest.fail(f"{name} did not start: {answer.message if answer else 'its port stayed closed'}; see {handle.log}")
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeNvml]:
+    """One idle H200, in the place of this machine's own NVML."""
+    with FakeNvml(tmp_path / "nvml") as installed:
+        installed.gpu(0)
+        yield installed
+
+
+@pytest.fixture
+def servers() -> Iterator[Servers]:
+    """Two processes to hold memory."""
+    with sleepers() as born:
+        yield born
+
+
+@pytest.fixture
+def metering(fake: FakeNvml) -> Iterator[Metering]:
+    """Starts a meter of all devices there are."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(Meter(device.find().devices))

@@ -6,10 +6,13 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from fixtures.gpu.meter import Meter
+
 STRANGER = 1  # the one process that is here on every machine and was not started by these tests
 SETTLED_S = 0.15  # three samples
 
 Servers = list[subprocess.Popen[bytes]]
+Metering = Callable[[], Meter]
 
 
 @contextmanager

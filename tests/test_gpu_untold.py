@@ -3,40 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
-from fixtures.gpu import device
-from fixtures.gpu.meter import Meter
-from tests.metering import SETTLED_S, STRANGER, Servers, end, pids_of, sleepers
+from tests.metering import SETTLED_S, STRANGER, Metering, Servers, end, pids_of
 from tests.nvml import GIB, HOST_PIDS, FakeNvml
-
-Metering = Callable[[], Meter]
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeNvml]:
-    """One idle H200, in the place of this machine's own NVML."""
-    with FakeNvml(tmp_path / "nvml") as installed:
-        installed.gpu(0)
-        yield installed
-
-
-@pytest.fixture
-def servers() -> Iterator[Servers]:
-    """Two processes to hold memory."""
-    with sleepers() as born:
-        yield born
-
-
-@pytest.fixture
-def metering(fake: FakeNvml) -> Iterator[Metering]:
-    """Starts a meter of all devices there are."""
-    with ExitStack() as stack:
-        yield lambda: stack.enter_context(Meter(device.find().devices))
 
 
 @pytest.mark.parametrize("listing", ["na", "none", "host", "unsupported"])
