@@ -9,7 +9,7 @@ from fixtures.verdict import Judgement
 @check("faults.disconnect", Step.CROWD)
 def test_disconnect(here: Here) -> Judgement:
     """Clients leave in mid-stream; the server stops working for them and answers the next."""
-    return disconnect.judge(disconnect.observe(here.client, here.subject.context, here.cpu_seconds))
+    return disconnect.judge(disconnect.observe(here.client, here.subject.context, here.cpu_seconds, here.device_view))
 
 
 @check("faults.overload", Step.CROWD)

@@ -105,6 +105,19 @@ def test_models_start_together(make: Deployments) -> None:
     assert script.concurrent() is tries
 
 
+def test_a_model_that_lost_a_race_is_started_again_alone(make: Deployments) -> None:
+    """What failed only beside others that started at the same time is judged further; what never started is not."""
+    engine = Small()
+    script = make.script("a", "b", engine=engine)
+    script.sequential()
+    engine.faults["b"] = "exit-0"
+    script.concurrent()
+    del engine.faults["b"]
+    assert [boot.ok for boot in script.deployment.tenants["b"].boots] == [True, False]
+    assert script.model("b").running
+    assert script.model("b").boots[-1].order == "again"
+
+
 # --- deaths -------------------------------------------------------------------------------------------------------------
 
 
