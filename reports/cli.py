@@ -1,4 +1,4 @@
-"""report, gate and merge: old results read again, without pytest and without any engine."""
+"""report, gate, merge and baseline: old results read again, without pytest and without any engine."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from reports import gate, terminal
+from reports import cli_baseline, cli_gate, cli_html, gate, terminal
+from reports.facts import FactsError
 from reports.merge import merge, relocate
 from reports.promise import IDS, PROMISES
 from reports.record import Matrix
-from reports.store import StoreError, read, write_matrix
+from reports.store import StoreError, new_id, read, write_matrix
 
 OPEN, SHUT, USAGE = 0, 1, 4
-LATER = ("compare", "html", "baseline")
 
 
 class UsageError(Exception):
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(arguments)
-    except (UsageError, StoreError) as fault:
+    except (UsageError, StoreError, FactsError) as fault:
         print(f"cotenant: {fault}", file=sys.stderr)
         return USAGE
 
@@ -50,12 +50,12 @@ def near(name: str, known: Iterable[str]) -> str:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    commands: dict[str, Callable[[list[str]], int]] = {"report": _report, "gate": _gate, "merge": _merge}
+    commands: dict[str, Callable[[list[str]], int]] = {"report": _report, "gate": _gate, "merge": _merge,
+                                                       "baseline": _baseline}
     name, rest = (arguments or [""])[0], arguments[1:]
-    if name == "report" and rest[:1] in [["compare"], ["html"]] and not Path(rest[0]).exists():
-        name = rest[0]
-    if name in LATER:
-        raise UsageError(f"{name}: not in this version")
+    kinds = {"html": _html, "compare": _compare}
+    if name == "report" and rest and rest[0] in kinds and not Path(rest[0]).exists():
+        return kinds[rest[0]](rest[1:])
     if name not in commands:
         raise UsageError((f"no command '{name}'" if name else "no command") + near(name, commands))
     return commands[name](rest)
@@ -74,26 +74,57 @@ def _report(arguments: list[str]) -> int:
     return OPEN
 
 
-def _gate(arguments: list[str]) -> int:
-    parser = _parser("gate", "Judge results again: exit 0 where the gate is open, 1 where it is shut.")
-    parser.add_argument("--require", action="append", default=[], metavar="NAME",
-                        help="a promise or check id that every lineup must have judged; may be given again, or a,b")
+def _html(arguments: list[str]) -> int:
+    parser = _parser("report html", "Write the page of a run, or of several merged: matrix.html.", results="*")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: matrix.html in the run's folder")
     given = parser.parse_args(arguments)
-    matrix = _load(given.results, Path())
+    paths = given.results or [Path("results/latest")]
+    if len(paths) > 1 and given.output is None:
+        raise UsageError("report html: say with --output where the page of several results goes")
+    matrix = _load(paths, Path())
+    folder = _folder(paths[0]) if len(paths) == 1 else Path()
+    return cli_html.write(matrix, folder, given.output or folder / "matrix.html")
+
+
+def _compare(arguments: list[str]) -> int:
+    parser = _parser("report compare", "Show what changed from one run to another.")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the page of it, too")
+    given = parser.parse_args(arguments)
+    if len(given.results) != 2:
+        raise UsageError(f"report compare: name two results, an older and a newer; there are {len(given.results)}")
+    old, new = (_load([path], Path()) for path in given.results)
+    return cli_html.compare(old, new, given.html)
+
+
+def _gate(arguments: list[str]) -> int:
+    parser = _parser("gate", "Judge results again: exit 0 where the gate is open, 1 where it is shut.", results="*")
+    cli_gate.add(parser)
+    given = parser.parse_args(arguments)
+    if given.verify:
+        return cli_gate.verify(_existing(given.verify))
+    if not given.results:
+        raise UsageError("gate: name RESULTS: a run's folder, its matrix.json or its cells.jsonl")
     require = [name for names in given.require for name in names.split(",")]
-    _known(require, matrix)
-    judged = gate.of(matrix, require)
-    out = terminal.console()
-    for cell in judged.deciding:
-        terminal.line(cell, out)
-    terminal.sentence(judged, out)
-    return judged.exit_code
+    _known(require, _load(given.results, Path()))
+    return cli_gate.judge(given, require)
+
+
+def _baseline(arguments: list[str]) -> int:
+    parser = _Parser(prog="cotenant baseline", description="Save runs to hold later ones against.", allow_abbrev=False)
+    cli_baseline.add(parser)
+    given = parser.parse_intermixed_args(arguments)
+    if given.what == "show":
+        return cli_baseline.show(given.name)
+    if not given.name:
+        raise UsageError("baseline save: write a NAME and RESULTS, five runs or more")
+    return cli_baseline.save(given.name, [_existing(path) for path in given.results], replace=given.replace)
 
 
 def _merge(arguments: list[str]) -> int:
     parser = _parser("merge", "Write the matrix of several runs; of two cells with the same key the newer stands.")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to write into")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="the folder to write into (results/<a new id>)")
     given = parser.parse_args(arguments)
+    given.output = given.output or Path("results") / new_id()
     if given.output.exists() and (not given.output.is_dir() or any(given.output.iterdir())):
         raise UsageError(f"merge: {given.output} is there and not empty")
     matrix = _load(given.results, given.output)

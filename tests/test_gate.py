@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reports import gate
+from reports.facts import FactsError
 from reports.gate import Gate
 from reports.merge import merge
+from reports.policy import Policy, Rules, Shuts
 from reports.record import Cell, Matrix, Verdict
 from tests.cells import cell, plain_cells, runs, steady
 
@@ -39,6 +43,134 @@ SITUATIONS: list[tuple[list[str], list[str], bool, str]] = [
     (["pass", "pass"], ["api.errors"], False, "required api.errors has no cell"),
     ([], [], False, "Gate shut: no cell was judged: there is none."),
 ]
+
+
+# verdicts of startup.ready, api.contract, languages.script; what is required; facts of the run; open?; words of the sentence
+THEN: dict[str, Any] = {"finished": "then"}
+OLD = {"cells": "cpu/*/vllm/*/api.contract", "causes": ["usage"], "reason": "known", "owner": "Ann", "link": "https://x",
+       "expires": "2027-03-31"}
+USED = {**OLD, "state": "in force", "waived": ["cpu/process/vllm/trilingual/small/api.contract"]}
+WORSE = {"what": "figure", "cell": "cpu/process/vllm/trilingual/small/latency.itl", "deployment": "d", "sentence": "slower"}
+GONE = {**WORSE, "what": "vanished", "cell": "cpu/process/vllm/trilingual/small/api.robust"}
+HELD = {"name": "main", "sha256": "0", "runs": 5, "compared": 9}
+LOOSE = {"policy": {"default": {"inconclusive": "never", "unavailable": "never"}}}
+STRICTER = {"policy": {"default": {"inconclusive": "any", "unavailable": "any"}}}
+RUNS: list[tuple[list[str], list[str], dict[str, Any], bool, str]] = [
+    # how the run ended
+    (["pass"], [], {"finished": None}, False, "Gate shut: the run did not finish."),
+    (["pass"], [], {"interrupted": True}, False, "Gate shut: the run was interrupted."),
+    (["fail"], [], {"finished": None}, False, "the run did not finish; 1 cell failed (vllm startup.ready)"),
+    ([], [], {}, False, "Gate shut: no cell was judged: there is none."),
+    ([], ["api"], {}, False, "no cell was judged: there is none; lineup trilingual has no cell"),
+    (["pass", "pass"], [], {"planned": 2}, True, "Gate open: 2 of 2 cells passed."),
+    (["pass", "pass"], [], {"planned": 3}, False, "Gate shut: 1 of 3 planned cells missing."),
+    ([], [], {"planned": 1}, False, "1 of 1 planned cell missing"),
+    (["pass"], [], {"require": {"other": []}}, False, "Gate shut: lineup other has no cell."),
+    (["pass"], [], {"require": {"other": ["api"]}}, False, "Gate shut: lineup other has no cell."),
+    # policies: looser, stricter, and what none changes
+    (["pass", "inconclusive"], ["api"], LOOSE, True,
+     "1 inconclusive; the policy lets 1 inconclusive through although required"),
+    (["pass", "unavailable"], ["api"], {"policy": {"default": {"unavailable": "never"}}}, True, "lets 1 unavailable"),
+    (["pass", "inconclusive"], ["api"], {"policy": {"default": {"unavailable": "never"}}}, False, "is inconclusive"),
+    (["pass", "unavailable"], [], STRICTER, False, "Gate shut: 1 cell is unavailable (vllm api.contract)."),
+    (["pass", "inconclusive"], [], {"policy": {"default": {"inconclusive": "any"}}}, False, "1 cell is inconclusive"),
+    (["pass", "unavailable"], [], {"policy": {"default": {"inconclusive": "any"}}}, True, "(not required)"),
+    (["pass", "inconclusive"], [], {"policy": {"profile": {"cpu": {"inconclusive": "any"}}}}, False, "inconclusive"),
+    (["pass", "inconclusive"], [], {"policy": {"profile": {"h200": {"inconclusive": "any"}}}}, True, "Gate open"),
+    (["pass", "fail"], [], LOOSE, False, "failed"),
+    (["pass", "error"], [], LOOSE, False, "error"),
+    (["pass", "unexpected-pass"], [], {"policy": {"default": {"unavailable": "never"}}}, False, "waived cell passed"),
+    (["unavailable"], ["startup"], {"policy": {"default": {"unavailable": "never"}}}, False, "no cell was judged"),
+    # waivers as the run recorded them
+    (["pass", "waived"], [], {"waivers": [USED]}, True, "Gate open: 1 of 2 cells passed, 1 waived."),
+    (["pass", "waived"], [], {"waivers": []}, False, "Gate shut: 1 cell waived by no waiver of the run"),
+    (["pass", "waived"], [], {"waivers": [{**USED, "causes": ["crash"]}]}, False, "waived by no waiver"),
+    (["waived", "pass"], [], {"waivers": [USED]}, False, "1 cell waived by no waiver of the run"),
+    (["pass", "pass"], [], {"waivers": [{**OLD, "state": "unused"}]}, False,
+     "Gate shut: 1 waiver matches no cell ('cpu/*/vllm/*/api.contract' of Ann, 2027-03-31): remove or renew it."),
+    (["pass", "pass"], [], {"waivers": [{**OLD, "state": "expired"}]}, False, "1 waiver has expired"),
+    (["pass", "fail"], [], {"waivers": [{**OLD, "state": "expired"}]}, False, "(vllm api.contract); 1 waiver"),
+    (["pass"], [], {"waivers": [{**OLD, "state": "expired"}, {**OLD, "owner": "Bo", "state": "expired"}]}, False,
+     "2 waivers have expired"),
+    (["pass", "unexpected-pass"], [], {"waivers": [{**USED, "waived": []}]}, False, "1 waived cell passed"),
+    # held against a baseline
+    (["pass"], [], {"baseline": HELD}, True, "Gate open"),
+    (["pass"], [], {"baseline": {**HELD, "regressions": [WORSE]}}, False,
+     "Gate shut: 1 regression against baseline main: 1 worse by more than tolerance and noise (vllm latency.itl)."),
+    (["pass"], [], {"baseline": {**HELD, "regressions": [GONE, WORSE]}}, False, "1 vanished, 1 worse by more than"),
+    (["fail"], [], {"baseline": {**HELD, "regressions": [WORSE]}}, False, "1 cell failed (vllm startup.ready); 1 regr"),
+    # everything that lets pass together
+    (["pass", "waived", "unavailable"], ["startup", "api"], {"planned": 3, "waivers": [USED], "baseline": HELD}, True,
+     "Gate open: 1 of 3 cells passed, 1 waived, 1 unavailable (not required)."),
+    (["pass", "waived", "unavailable"], ["languages.script"], {"waivers": [USED]}, False, "required cell is unavailable"),
+    (["pass", "pass", "inconclusive"], ["languages", "gateway"], {}, False, "required gateway has no cell"),
+    (["pass", "pass", "pass"], ["gateway", "faults", "memory", "finding"], {}, False, "1 other required promise"),
+]
+
+
+@pytest.mark.parametrize(("verdicts", "require", "facts", "opens", "words"), RUNS)
+def test_runs(verdicts: list[str], require: list[str], facts: dict[str, Any], opens: bool, words: str) -> None:
+    """Each recorded run has the outcome, the sentence and the exit code that stand in the table above."""
+    checks = ["startup.ready", "api.contract", "languages.script"]
+    cells = tuple(cell(check, verdict, causes=("usage",) if verdict == "waived" else ())
+                  for check, verdict in zip(checks, verdicts, strict=False))
+    run = {**THEN, **facts, "require": {**({"trilingual": require} if require else {}), **facts.get("require", {})}}
+    judged = gate.of(Matrix(run=run, cells=cells))
+    assert words in judged.reason
+    assert judged.open is opens
+    assert judged.exit_code == (0 if opens else 1)
+
+
+BAD_FACTS = [
+    {"policy": {"default": {"fail": "never"}}}, {"policy": {"default": {"error": "never"}}}, {"policy": "open"},
+    {"policy": {"default": {"unexpected-pass": "never"}}}, {"policy": {"default": {"worse_by": 9}}}, {"policy": {"cpu": {}}},
+    {"policy": {"default": {"inconclusive": "never", "unavailable": "any"}}}, {"baseline": []}, {"baseline": {"name": "x"}},
+    {"waivers": 3}, {"waivers": [{}]}, {"waivers": [{**OLD, "state": "fine"}]}, {"require": ["api"]}, {"planned": "3"},
+]
+
+
+@pytest.mark.parametrize("facts", BAD_FACTS)
+def test_facts_of_the_wrong_shape_open_nothing(facts: dict[str, Any]) -> None:
+    """Facts that were damaged, or loosened beyond what any policy may, are refused in one sentence."""
+    with pytest.raises(FactsError) as refused:
+        gate.of(Matrix(run={**THEN, **facts}, cells=(cell(),)))
+    assert "\n" not in str(refused.value)
+
+
+POLICIES = st.builds(
+    lambda inconclusive, unavailable: Policy(default=Rules(
+        inconclusive=max(inconclusive, unavailable, key=lambda rule: rule.strictness), unavailable=unavailable)),
+    st.sampled_from(Shuts), st.sampled_from(Shuts))
+
+
+@steady
+@given(runs(plain_cells), REQUIRE, POLICIES, st.data())
+def test_worse_never_opens_under_any_policy(cells: list[Cell], require: dict[str, list[str]], rules: Policy,
+                                            data: st.DataObject) -> None:
+    """Whatever a policy lets through, a cell made worse opens no gate."""
+    worse = [one.model_copy(update={"verdict": data.draw(st.sampled_from(list(Verdict)[: one.verdict.rank + 1]))})
+             for one in cells]
+    assert gate.judge(cells, require, rules=rules).open or not gate.judge(worse, require, rules=rules).open
+
+
+@steady
+@given(runs(plain_cells), REQUIRE, POLICIES)
+def test_no_policy_opens_for_what_always_shuts(cells: list[Cell], require: dict[str, list[str]], rules: Policy) -> None:
+    """fail, error and unexpected-pass shut, nothing judged shuts, and each set of verdicts has one outcome."""
+    found = gate.judge(cells, require, rules=rules)
+    if any(one.verdict in gate.SHUTS for one in cells) or not any(one.verdict in gate.JUDGED for one in cells):
+        assert not found.open
+    assert found == gate.judge(cells[::-1], require, rules=rules)
+    assert found.reason.startswith(f"Gate {'open' if found.open else 'shut'}: ")
+
+
+@steady
+@given(runs(plain_cells), REQUIRE, POLICIES, st.sampled_from(["2 planned cells are not there", "1 regression"]))
+def test_a_clause_shuts_by_itself(cells: list[Cell], require: dict[str, list[str]], rules: Policy, clause: str) -> None:
+    """What a gate is told beside the cells shuts it, and stands in its sentence."""
+    found = gate.judge(cells, require, rules=rules, also=(clause,))
+    assert not found.open
+    assert clause in found.reason
 
 
 @pytest.mark.parametrize(("verdicts", "require", "opens", "words"), SITUATIONS)

@@ -17,7 +17,7 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import docker  # type: ignore[import-untyped]
+import docker
 import pytest
 
 from fixtures.kernels import binary
@@ -234,7 +234,7 @@ def test_a_real_engine(tmp_path: Path) -> None:
         assert present(reading) == {"opt/b.so": ["90", "120"]}
         assert list(images.removed(reading)) == ["opt/a.so"]
     finally:
-        client.images.remove(image.id, force=True)
+        client.images.remove(str(image.id), force=True)
         client.close()
 
 

@@ -43,7 +43,7 @@ def test_defaults(read: Read) -> None:
     ("enginess = []", "", "unknown key 'enginess'; did you mean 'engines'?"),
     ("", "contxt = 3", "unknown key 'models.m.contxt'; did you mean 'context'?"),
     ("", "zzz = 3", "unknown key 'models.m.zzz'; known: context, devices, endpoint, engine, flags, languages,"),
-    ('path = "/x"', "", "unknown key 'path'; known: engines, limits, load, models, name, optional, overcommit,"),
+    ('path = "/x"', "", "unknown key 'path'; known: engines, gateway, limits, load, models, name, optional,"),
     ("limits = { redy_s = 3 }", "", "limits: unknown limit 'redy_s'; did you mean 'ready_s'?"),
     ("limits = { cpu = { redy_s = 3 } }", "", "limits: unknown limit 'redy_s'; did you mean 'ready_s'?"),
     ("", "limits = { ttft_p90_ms = 3 }", "models.m.limits: unknown limit 'ttft_p90_ms'; did you mean 'ttft_p"),
@@ -62,6 +62,9 @@ def test_defaults(read: Read) -> None:
     ("", "flags = { vllm = '--x' }", "models.m.flags.vllm: Input should be a valid array"),
     ("", "endpoint = 'localhost:80'", "models.m.endpoint: String should match pattern '^https?://'"),
     ("name = 'a/b'", "", "name: String should match pattern"),
+    ("gateway = 'localhost:80'", "", "gateway: 'localhost:80' is no URL; write true to have nginx started"),
+    ("gateway = 'http://g:80'", "", "gateway: one that somebody else runs cannot know the servers that cotenant starts"),
+    ("gateway = 1", "", "gateway"),
     ("x = ", "", "Invalid value (at line 4"),
 ])
 def test_mistakes(read: Read, tmp_path: Path, head: str, model: str, sentence: str) -> None:
@@ -110,6 +113,15 @@ def test_shares(read: Read) -> None:
         read(models=TWO)
     assert read("overcommit = true", models=TWO).overcommit
     assert read(models=TWO.replace("0.6", "0.5")).models[1].share == 0.5
+
+
+def test_gateways(read: Read) -> None:
+    """None unless it is asked for; ours before any models, somebody else's before endpoints."""
+    endpoint = 'endpoint = "http://127.0.0.1:8001"'
+    assert read().gateway is False
+    assert read("gateway = true").gateway is True
+    assert read("gateway = true", endpoint).gateway is True
+    assert read('gateway = "http://g:80"', endpoint).gateway == "http://g:80"
 
 
 def test_names_are_given_once(read: Read) -> None:

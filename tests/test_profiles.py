@@ -55,12 +55,14 @@ def misfits(one: Lineup, gpu: Profile) -> dict[tuple[str, str, str], str]:
     assert gpu.total_gib is not None
     total, found = gpu.total_gib - UNTOLD, {}
     for model in one.models:
-        its = needs(one, model)
-        if model.share * total - its.weights - its.inside < SLOTS * model.context * its.token:
+        its, parts = needs(one, model), len(model.devices)
+        if model.share * total - its.weights / parts - its.inside < SLOTS * model.context * its.token / parts:
             found[one.name, gpu.name, model.name] = "KV cache"
     eager = all("--enforce-eager" in model.flags.get("vllm", ()) for model in one.models)
-    if sum(model.share * total + (OUTSIDE_EAGER if eager else OUTSIDE) for model in one.models) > total:
-        found[one.name, gpu.name, ""] = "device"
+    for position in range(one.devices_needed):
+        here = (model for model in one.models if position in model.devices)
+        if sum(model.share * total + (OUTSIDE_EAGER if eager else OUTSIDE) for model in here) > total:
+            found[one.name, gpu.name, ""] = "device"
     return found
 
 
@@ -115,7 +117,7 @@ def test_the_table_and_the_profiles_have_one_name_each() -> None:
         assert card.find(one.name).target().name == one.capability, one.name
 
 
-def test_a_run_takes_no_study_unasked() -> None:
-    """Lineups that need gigabytes of a hub are taken only where they are named."""
+def test_a_run_takes_nothing_dear_unasked() -> None:
+    """Lineups that need gigabytes of a hub, a second card or nginx are taken only where they are named."""
     assert {one.name for one in lineup.committed() if one.optional} == {
-        "study-conservative", "study-balanced", "study-aggressive"}
+        "study-conservative", "study-balanced", "study-aggressive", "two-devices", "gateway"}

@@ -126,9 +126,9 @@ def test_merge_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "no command; known: gate, merge, report"),
+        ([], "no command; known: baseline, gate, merge, report"),
         (["repot"], "did you mean 'report'?"),
-        (["baseline", "save"], "baseline: not in this version"),
+        (["baseline", "save"], "baseline save: write a NAME and RESULTS"),
         (["report", "compare", "a", "b"], "compare: not in this version"),
         (["report", "html"], "html: not in this version"),
         (["gate"], "RESULTS"),
@@ -138,7 +138,7 @@ def test_merge_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["gate", "RUN", "--require", ""], "no promise or check ''"),
         (["gate", "RUNx"], "did you mean '"),
         (["gate", "RESULTS"], "no run"),
-        (["merge", "RUN"], "--output"),
+        (["merge"], "RESULTS"),
     ],
 )
 def test_usage(arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -168,7 +169,7 @@ def theirs(tmp_path: Path, llama_environment: Environment) -> Iterator[ProcessHa
     served = Served(ModelEntry(name="small"), ModelFolder(SMALLEST), str(SMALLEST), {})
     command = llama.command(llama_environment, [served], tmp_path)
     with launch(command, name="theirs", log=tmp_path / "log", scratch_root=tmp_path, run_id="theirs") as handle:
-        assert Server(llama, [served], handle, Sampler()).boot("small", "sequential", 30).ok
+        assert Server(llama, [served], handle, Sampler(), time.monotonic()).boot("small", "sequential", 30).ok
         yield handle
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from fixtures import waiver
 from fixtures.configuration import ConfigurationError
-from fixtures.waiver import Waiver
-from reports.record import Cell, Verdict
+from fixtures.waiver import Narrowed, Waiver
+from reports import gate, waived
+from reports.record import Cell, Matrix, Verdict
 from tests.cells import cell, plain_cells, steady
 
 DAY = date(2027, 3, 31)
@@ -58,7 +59,7 @@ MATCHES = [
     ("**/api.robust", "small", "api.robust", "", True),
     ("**/vllm/**", "small", "latency.itl", "p95", True),
     ("**/small/**", None, "latency.itl", "p95", False),
-    ("cpu/**", "small", "latency.itl", "", True),
+    ("cpu/**/api.robust", "small", "api.robust", "", True),
     ("**/ko", "small", "languages.script", "ko", True),
 ]
 
@@ -135,7 +136,7 @@ def test_a_waived_cell_that_passes() -> None:
 @given(plain_cells, st.dates())
 def test_only_fail_and_pass_are_touched(one: Cell, today: date) -> None:
     """No waiver covers error, inconclusive or unavailable, and none changes anything but verdict, reason and cure."""
-    found = waiver.apply(one, [a_waiver("**", "usage")], today)
+    found = waiver.apply(one, [a_waiver(f"**/{one.check}", "usage")], today)
     assert found.key == one.key
     if one.verdict not in (Verdict.FAIL, Verdict.PASS):
         assert found == one
@@ -145,7 +146,7 @@ def test_only_fail_and_pass_are_touched(one: Cell, today: date) -> None:
 @given(plain_cells, st.dates())
 def test_a_cell_that_is_not_matched_stays(one: Cell, today: date) -> None:
     """A waiver for another profile leaves a cell as it is."""
-    assert waiver.apply(one, [a_waiver("rtx5090/**")], today) == one
+    assert waiver.apply(one, [a_waiver("rtx5090/**/vllm/**")], today) == one
 
 
 def test_unused() -> None:
@@ -153,6 +154,57 @@ def test_unused() -> None:
     used, stale, elsewhere = a_waiver(), a_waiver("cpu/*/vllm/*/api.gone"), a_waiver("rtx5090/*/vllm/*/api.contract")
     warnings = waiver.unused([used, stale, elsewhere], [cell("api.contract"), cell("api.errors")])
     assert warnings == ["waiver 'cpu/*/vllm/*/api.gone' (usage; Ann) matches no cell of this run"]
+
+
+def stale(one: Waiver, *narrowed: Narrowed, today: date = DAY) -> list[str]:
+    """The clauses that shut a gate for this waiver after a run of vLLM's api.contract and api.errors, which pass."""
+    cells = [cell("api.contract"), cell("api.errors")]
+    return list(waived.clauses(waiver.record([one], cells, today, frozenset(narrowed)), cells))
+
+
+def test_a_waiver_that_matches_nothing_shuts_the_gate() -> None:
+    """Unless it speaks of a deployment that was not run, or the run was narrowed so that its cells may be left out."""
+    (clause,) = stale(a_waiver("cpu/*/vllm/*/api.gone"))
+    assert clause.startswith("1 waiver matches no cell ('cpu/*/vllm/*/api.gone' of Ann, 2027-03-31)")
+    assert stale(a_waiver("rtx5090/*/vllm/*/api.gone")) == []
+    assert stale(a_waiver("cpu/*/sglang/*/api.gone")) == []
+    assert stale(a_waiver("cpu/*/vllm/*/api.gone"), Narrowed.CHECKS) == []
+    assert stale(a_waiver("cpu/*/vllm/*/api.gone"), Narrowed.ENGINES)
+    assert stale(a_waiver("cpu/*/*/*/api.gone"), Narrowed.ENGINES) == []
+    assert stale(a_waiver("cpu/*/vllm/*/api.gone"), Narrowed.LINEUPS) == []
+    assert stale(a_waiver("cpu/*/vllm/trilingual/api.gone"), Narrowed.LINEUPS)
+
+
+def test_an_expired_waiver_shuts_the_gate() -> None:
+    """Also over a cell that passes, where it excuses nothing any more; the day itself is still its own."""
+    late = date(2027, 4, 1)
+    assert "1 waiver has expired ('cpu/*/vllm/*/api.contract' of Ann, 2027-03-31)" in stale(a_waiver(), today=late)[0]
+    assert stale(a_waiver(), today=DAY) == []
+    assert stale(a_waiver("cpu/*/sglang/*/api.contract"), today=late) == []
+
+
+def test_the_record_and_not_the_file_decides() -> None:
+    """An old result is judged by the waivers in it: without them, or for causes that they do not name, it is shut."""
+    one = a_waiver()
+    cells = (waiver.apply(failing("usage"), [one], DAY), cell("api.errors"))
+    facts = [found.model_dump(mode="json") for found in waiver.record([one], cells, DAY)]
+
+    def judged(recorded: list[dict[str, object]], *held: Cell) -> str:
+        return gate.of(Matrix(run={"finished": "then", "waivers": recorded}, cells=held or cells)).reason
+
+    assert judged(facts) == "Gate open: 1 of 2 cells passed, 1 waived."
+    assert "1 cell waived by no waiver of the run" in judged([])
+    assert "waived by no waiver" in judged(facts, cells[0].model_copy(update={"causes": ("usage", "crash")}), cells[1])
+    assert "waived by no waiver" in judged(facts, cells[0].model_copy(update={"model": "large"}), cells[1])
+
+
+def test_causes_that_nobody_saw_are_told() -> None:
+    """A cause that no cell had could be taken out of the waiver; of a cell that could not be judged nobody knows."""
+    one = a_waiver("cpu/*/vllm/*/api.contract", "usage", "crash")
+    seen = waiver.record([one], [waiver.apply(failing("usage"), [one], DAY)], DAY)
+    assert waiver.notes(seen) == ["waiver 'cpu/*/vllm/*/api.contract' of Ann: no cell had the cause crash; take it out"]
+    both = [waiver.apply(failing("usage"), [one], DAY), cell(verdict="unavailable", model="large")]
+    assert waiver.notes(waiver.record([one], both, DAY)) == []
 
 
 def test_the_example_of_the_contract(tmp_path: Path) -> None:
@@ -199,6 +251,12 @@ def test_nothing_may_be_left_out(tmp_path: Path, key: str) -> None:
         ("cpu/*/sglang/*/api.robust", "sglang/api.robust", "can match no cell"),
         ("cpu/*/sglang/*/api.robust", "a/b/c/d/e/f/g/h", "can match no cell"),
         ("cpu/*/sglang/*/api.robust", "cpu/**sglang/api.robust", "stands alone"),
+        ("cpu/*/sglang/*/api.robust", "**", "excuses everything"),
+        ("cpu/*/sglang/*/api.robust", "cpu/**", "excuses everything"),
+        ("cpu/*/sglang/*/api.robust", "cpu/process/**", "excuses everything"),
+        ("cpu/*/sglang/*/api.robust", "cpu/process/*/*/*", "excuses everything"),
+        ("cpu/*/sglang/*/api.robust", "cpu/process/*/*/?pi.*", "excuses everything"),
+        ("cpu/*/sglang/*/api.robust", "*/*/[a-z]*/**/*", "excuses everything"),
         ("owner", "ownr", "unknown key 'waiver.0.ownr'; did you mean 'owner'"),
         ("[[waiver]]", "[[waivers]]", "unknown key 'waivers'; did you mean 'waiver'"),
     ],
