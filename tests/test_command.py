@@ -58,7 +58,7 @@ def checkout(tmp_path: Path) -> Path:
     (["doctr"], 4, "cotenant: no command 'doctr'; did you mean 'doctor'?\n"),
     (["zzz"], 4, "cotenant: no command 'zzz'; there are: run, test, doctor, clean, report, gate, merge, "),
     (["-m", "cpu"], 4, "cotenant: no command '-m'"),
-    (["plan", "x"], 4, "cotenant: 'plan' is not in this version\n"),
+    (["fleet", "x"], 4, "cotenant: 'fleet' is not in this version\n"),
     (["fleet"], 4, "cotenant: 'fleet' is not in this version\n"),
     (["--help"], 0, "The one command:"),
     ([], 4, "The one command:"),
