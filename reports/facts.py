@@ -18,8 +18,8 @@ class Facts(BaseModel):
     """What is known of a run; times are ISO 8601 in UTC. More keys may stand beside these.
 
     `require` is what each lineup requires (promises or check ids); `finished` is empty until the run came to its end;
-    `interrupted` says that it was stopped. A merged matrix holds its runs' facts in `merged` and, in `superseded`,
-    the cells that a newer run judged again.
+    `interrupted` says that it was stopped. `seconds` are what each cell took, by `name@version`. A merged
+    matrix holds its runs' facts in `merged` and, in `superseded`, the cells that a newer run judged again.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -31,6 +31,7 @@ class Facts(BaseModel):
     require: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     timesheet: Timesheet | None = None
+    seconds: dict[str, float] = Field(default_factory=dict)
     merged: tuple[Facts, ...] = ()
     superseded: tuple[dict[str, Any], ...] = ()
 

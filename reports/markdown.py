@@ -14,15 +14,19 @@ from reports.text import count, markdown, seconds, visible
 from reports.timesheet import Timesheet
 
 
-def render(matrix: Matrix, gate: Gate) -> str:
-    """The whole page: matrix, what is not pass, where the time went, and the gate's sentence last."""
+def render(matrix: Matrix, gate: Gate, *, links: bool = True) -> str:
+    """The whole page: matrix, what is not pass or worse than it was, where the time went, and the gate's sentence last.
+
+    `links` lead to the evidence, which lies beside matrix.md and nowhere else.
+    """
     view, known = View(matrix.cells), facts.of(matrix.run)
     parts = [
         f"# cotenant: gate {'open' if gate.open else 'shut'}",
         _place(known, view),
         *(f"> {markdown(note)}" for note in known.notes),
         "\n".join(_table(view)),
-        *(part for row in view.rows for part in _row_entries(view, row)),
+        *(part for row in view.rows for part in _row_entries(view, row, links)),
+        "\n".join(_against_baseline(gate)),
         "\n".join(_timesheet(known.timesheet)),
         f"**{markdown(gate.reason, 2000)}**",
     ]
@@ -56,14 +60,14 @@ def _cell(tally: Tally | None) -> str:
     return f"{markdown(SIGNS[tally.verdict])} {tally.verdict} {tally.share}" if tally else ""
 
 
-def _row_entries(view: View, row: Row) -> Iterator[str]:
+def _row_entries(view: View, row: Row, links: bool) -> Iterator[str]:
     entries = view.entries(row)
     if entries:
         yield f"### {' · '.join(markdown(part) for part in view.label(row.deployment))}"
-        yield "\n".join(_entry(entry, row) for entry in entries)
+        yield "\n".join(_entry(entry, row, links) for entry in entries)
 
 
-def _entry(entry: Entry, row: Row) -> str:
+def _entry(entry: Entry, row: Row, links: bool) -> str:
     cell = entry.first
     what, subjects = entry.named_in(row)
     aside = f" ({markdown(subjects, 1000)})" if subjects else ""
@@ -72,9 +76,16 @@ def _entry(entry: Entry, row: Row) -> str:
         ("why", markdown(cell.reason)),
         ("causes", markdown(", ".join(cell.causes))),
         ("cure", markdown(cell.cure)),
-        ("evidence", ", ".join(_link(path) for path in entry.evidence)),
+        ("evidence", ", ".join((_link if links else markdown)(path) for path in entry.evidence)),
     ]
     return "\n".join([head, *(f"  - {name}: {text}" for name, text in details if text)])
+
+
+def _against_baseline(gate: Gate) -> Iterator[str]:
+    if gate.regressions or gate.notes:
+        yield "### Against the baseline\n"
+        yield from (f"- **regression** {markdown(bad.cell, 300)}: {markdown(bad.sentence, 500)}" for bad in gate.regressions)
+        yield from (f"- {markdown(note, 600)}" for note in gate.notes)
 
 
 def _link(path: str) -> str:

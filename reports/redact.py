@@ -54,7 +54,7 @@ class Redactor:
 
     def __init__(self, environ: Mapping[str, str] | None = None, home: str | None = None) -> None:
         found = os.environ if environ is None else environ
-        values = {value for name, value in found.items() if is_secret_name(name)}
+        values = {value for name, value in found.items() if is_secret_name(name) and not _is_place(name, value)}
         self._literals = _alternatives({value for value in values if len(value) >= SHORTEST_VALUE})
         own = str(Path.home()) if home is None else home
         self._home = _alternatives({own} if own.count("/") > 1 else set())
@@ -88,13 +88,14 @@ class Redactor:
 
 
 @lru_cache(maxsize=1)
-def _here() -> Redactor:
+def here() -> Redactor:
+    """The one that knows the environment of this process."""
     return Redactor()
 
 
 def redact(text: str) -> str:
     """`Redactor.text` with the environment of this process."""
-    return _here().text(text)
+    return here().text(text)
 
 
 def hide_keys(text: str) -> str:
@@ -116,6 +117,11 @@ def is_secret_name(name: str) -> bool:
 
 def _hides(name: str, value: Any) -> bool:
     return isinstance(value, str) and _secret(name, value)
+
+
+def _is_place(name: str, value: str) -> bool:
+    """Whether a variable names a folder or file, such as the working directory: no credential, and part of every path."""
+    return name in ("PWD", "OLDPWD") or (value.startswith("/") and os.path.lexists(value))
 
 
 def _is_token(name: str) -> bool:

@@ -13,11 +13,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reports import facts, gate, markdown
+from reports import facts, gate, markdown, redact
 from reports.facts import FactsError
 from reports.record import Cell, Matrix
 
 CELLS, FACTS, MATRIX, MARKDOWN = "cells.jsonl", "run.json", "matrix.json", "matrix.md"
+# What is made from a record that is finished, and is wrong as soon as one is gone on with.
+DERIVED = (MATRIX, MARKDOWN, "matrix.html", "junit.xml", "metrics.prom", "certificate.md")
 
 
 class StoreError(Exception):
@@ -66,8 +68,8 @@ class Run:
         identity = new_id()
         folder = results / identity
         folder.mkdir(parents=True)
-        run = cls(folder, {"id": identity, "started": timestamp(), **(known or {})})
-        run.note_facts()
+        run = cls(folder, {"id": identity, "started": timestamp()})
+        run.note_facts(**(known or {}))
         run._point_latest()
         return run
 
@@ -75,16 +77,17 @@ class Run:
     def resume(cls, folder: Path, drop: Callable[[Cell], bool] = lambda cell: False, **more: Any) -> Run:
         """Go on writing a run that was killed or interrupted, or left cells to be judged again.
 
-        A torn last line and the cells to `drop` leave cells.jsonl, and the matrix of the first part is removed: the run has
-        none until it is finished again. `more` is added to its facts. Raises StoreError, BusyError while it is written.
+        A torn last line and the cells to `drop` leave cells.jsonl, and whatever was made of the first part is removed: the
+        run has none of it until it is finished again. `more` is added to its facts. Raises StoreError, BusyError while it
+        is written.
         """
         os.close(_lock(folder))  # before anything is changed
         cells, _ = _read_lines(folder / CELLS)
         _refuse_twice(folder / CELLS, cells)
         known = {**_read_facts(folder), "interrupted": False, "finished": None, **more}
         kept = [cell for cell in cells if not drop(cell)]
-        _write_atomically(folder / CELLS, "".join(f"{cell.model_dump_json()}\n" for cell in kept))
-        for name in (MATRIX, MARKDOWN):
+        write_atomically(folder / CELLS, "".join(f"{cell.model_dump_json()}\n" for cell in kept))
+        for name in DERIVED:
             (folder / name).unlink(missing_ok=True)
         run = cls(folder, known, kept)
         run.note_facts()
@@ -128,16 +131,18 @@ class Run:
             raise
 
     def note_facts(self, **more: Any) -> None:
-        """Add to what is known of the run (any JSON values) and write run.json anew; `notes` join those there.
+        """Add to what is known of the run (any JSON values), without secrets, and write run.json anew; `notes` join those
+        there.
 
         Raises FactsError, and then changes nothing.
         """
-        known = {**self.facts, **more}
-        if self.facts.get("notes") and "notes" in more:
-            known["notes"] = list(dict.fromkeys((*self.facts["notes"], *more["notes"])))
+        told = redact.here().tree(more)
+        known = {**self.facts, **told}
+        if self.facts.get("notes") and "notes" in told:
+            known["notes"] = list(dict.fromkeys((*self.facts["notes"], *told["notes"])))
         facts.of(known)
         self.facts = known
-        _write_atomically(self.folder / FACTS, json.dumps(self.facts, indent=1, ensure_ascii=False) + "\n")
+        write_atomically(self.folder / FACTS, json.dumps(self.facts, indent=1, ensure_ascii=False) + "\n")
 
     def finish(self, *, interrupted: bool = False, **more: Any) -> Matrix:
         """Write run.json, matrix.json and matrix.md; an interrupted run says so and its gate is shut."""
@@ -167,8 +172,8 @@ class Run:
 
 def write_matrix(folder: Path, matrix: Matrix) -> None:
     """Write matrix.json and matrix.md into the folder, each at once or not at all."""
-    _write_atomically(folder / MATRIX, matrix.model_dump_json(by_alias=True, indent=1) + "\n")
-    _write_atomically(folder / MARKDOWN, markdown.render(matrix, gate.of(matrix)))
+    write_atomically(folder / MATRIX, matrix.model_dump_json(by_alias=True, indent=1) + "\n")
+    write_atomically(folder / MARKDOWN, markdown.render(matrix, gate.of(matrix)))
 
 
 def read(path: Path) -> Matrix:
@@ -271,10 +276,11 @@ def _write_all(descriptor: int, data: bytes) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> Path:
+    """Write a file so that nobody ever reads half of it, and return its path."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     with fresh.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    fresh.replace(path)
+    return fresh.replace(path)

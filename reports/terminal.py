@@ -15,11 +15,12 @@ from reports.facts import Facts
 from reports.gate import Gate
 from reports.grid import STYLES
 from reports.matrix import SIGNS, Entry, Row, View
-from reports.record import Cell, Matrix
-from reports.text import count, seconds, some, visible
+from reports.record import Cell, Figure, Matrix
+from reports.text import count, seconds, some, told, visible
 from reports.timesheet import Timesheet
 
 EVIDENCE_SHOWN = 3
+PAGE = "matrix.html"
 _ASCII = str.maketrans({"✓": "+", "✗": "x", "·": "|", "─": "-", "…": "..."})
 
 
@@ -45,31 +46,45 @@ def console(file: TextIO | None = None, width: int | None = None) -> Console:
     return Console(file=lenient, width=width, highlight=False, markup=False, emoji=False)
 
 
-def show(matrix: Matrix, gate: Gate, to: Console | None = None, folder: Path | None = None) -> None:
-    """Print the matrix, what is not pass, where the time went, and the gate's sentence last.
+def show(matrix: Matrix, gate: Gate, to: Console | None = None, folder: Path | None = None, *, verbosity: int = 0) -> None:
+    """Print the matrix, what is not pass, where the time went, and the gate's sentence last; of a `verbosity` of -2 or less
+    the sentence alone.
 
     `folder` is the run's, to which the paths of the evidence are relative.
     """
     out = to or console()
+    if verbosity > -2:
+        _show_matrix(matrix, gate, out, folder)
+    sentence(gate, out)
+
+
+def _show_matrix(matrix: Matrix, gate: Gate, out: Console, folder: Path | None) -> None:
     view, known = View(matrix.cells), facts.of(matrix.run)
     for words in _headlines(known, view):
         _indented(Text(words, "bold"), 0, out)
     for note in known.notes:
-        _indented(Text(f"note: {visible(note)}"), 0, out)
+        _indented(Text(f"note: {told(note)}"), 0, out)
     out.print()
     grid.show(view, out)
     for shown in view.rows:
         _show_entries(view, shown, out)
     _show_timesheet(known.timesheet, out)
+    for bad in gate.regressions:
+        _indented(Text(f"regression {visible(bad.cell, 300)}: {told(bad.sentence, 500)}"), 0, out)
+    for note in gate.notes:
+        _indented(Text(f"baseline: {told(note, 600)}", "dim"), 0, out)
     if folder:
-        out.print(f"\nEvidence and logs: {visible(str(folder))}", soft_wrap=True)
+        out.print(f"\nEvidence and logs: {visible(str(folder), 4000)}", soft_wrap=True)
+        page = folder / PAGE
+        if page.is_file():
+            out.print(f"To look at: {visible(str(page), 4000)}", soft_wrap=True)
     out.print()
-    sentence(gate, out)
 
 
 def sentence(gate: Gate, to: Console | None = None) -> None:
-    """Print the gate's one sentence."""
-    _indented(Text(visible(gate.reason, 2000), "bold green" if gate.open else "bold red"), 0, to or console())
+    """Print the gate's one sentence, never folded: it is the last line, and scripts read it."""
+    out = to or console()
+    out.print(Text(visible(gate.reason, 2000), "bold green" if gate.open else "bold red"), soft_wrap=True)
 
 
 def row(cells: Sequence[Cell], to: Console | None = None) -> None:
@@ -77,12 +92,20 @@ def row(cells: Sequence[Cell], to: Console | None = None) -> None:
     grid.show(View(cells), to or console())
 
 
-def line(cell: Cell, to: Console | None = None) -> None:
-    """Print one judged cell on one line, for logs and `-v`."""
+def line(cell: Cell, to: Console | None = None, *, figures: bool = False) -> None:
+    """Print one judged cell on one line, for logs; with `figures`, those that have a limit beside it."""
     head = (f"{SIGNS[cell.verdict]} {cell.verdict:<12}", STYLES[cell.verdict])
-    reason = visible(cell.reason)
-    text = Text.assemble(head, " ", visible(cell.name), f": {reason}" if reason else "")
-    (to or console()).print(text, soft_wrap=True)
+    held = [f"{visible(name, 60)} {_held(figure)}" for name, figure in cell.figures.items() if figure.limit is not None]
+    text = ": ".join(part for part in (visible(cell.name), told(cell.reason)) if part)
+    shown = Text.assemble(head, " ", text, (f" ({some(held, 8)})", "dim") if figures and held else "")
+    (to or console()).print(shown, soft_wrap=True)
+
+
+def _held(figure: Figure) -> str:
+    """`41.2 of 150 ms`."""
+    value = f"{figure.value:.4g}" if isinstance(figure.value, float) else told(str(figure.value), 60)
+    limit = f"{figure.limit:.4g}" if isinstance(figure.limit, float) else told(str(figure.limit), 60)
+    return f"{value} of {limit} {visible(figure.unit, 40)}".rstrip()
 
 
 def _headlines(facts: Facts, view: View) -> Iterator[str]:
@@ -116,7 +139,7 @@ def _show_entry(entry: Entry, of: Row, out: Console) -> None:
     )
     for name, text in details:
         if text:
-            _indented(Text.assemble((name, "dim"), visible(text)), 6, out)
+            _indented(Text.assemble((name, "dim"), told(text)), 6, out)
 
 
 def _indented(text: Text, by: int, out: Console) -> None:

@@ -6,7 +6,10 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
+from reports.redact import redact
+
 LIMIT = 300
+SLACK = 20  # what folds away (white space) may be this many times the text that is left
 
 _SPACES = re.compile(r"\s")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]|#~!$])")
@@ -28,6 +31,11 @@ def visible(text: str, limit: int = LIMIT) -> str:
     return "".join(shown).strip()
 
 
+def told(text: str, limit: int = LIMIT) -> str:
+    """`visible`, without secrets: what others wrote is looked through before it is cut, or half a token would stay."""
+    return visible(redact(text[: limit * SLACK]), limit)
+
+
 def _pieces(text: str) -> Iterator[str]:
     after_space = True
     for character in text:
@@ -45,8 +53,8 @@ def _shown(character: str) -> str:
 
 
 def markdown(text: str, limit: int = LIMIT) -> str:
-    """`visible`, with everything escaped that Markdown or HTML would act on; also safe inside a table."""
-    safe = visible(text, limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """`told`, with everything escaped that Markdown or HTML would act on; also safe inside a table."""
+    safe = told(text, limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # A comment splits the word where a page would otherwise notify a person of that name.
     return _MENTION.sub("@<!-- -->", _MARKDOWN.sub(r"\\\1", safe))
 

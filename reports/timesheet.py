@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from reports.text import seconds
+
 
 class _Part(BaseModel):
     # Facts outlive the version that wrote them: what is not known is left out, not refused.
@@ -72,6 +74,6 @@ def _boots(boots: Boots) -> str:
     """`9: sglang 24 s, 23 s, 25 s; vllm 71 s, 70 s`."""
     by_engine: dict[str, list[str]] = {}
     for boot in boots.each:
-        by_engine.setdefault(boot.engine, []).append(f"{boot.seconds:.0f} s")
+        by_engine.setdefault(boot.engine, []).append(seconds(boot.seconds))
     each = "; ".join(f"{engine} {', '.join(times)}" for engine, times in by_engine.items())
     return f"{boots.count}: {each}" if each else f"{boots.count}"

@@ -133,9 +133,11 @@ def test_unavailable_is_told_once() -> None:
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
 def test_fits_the_width(width: int) -> None:
-    """No line is wider than the terminal, and every engine, promise and reason is there at any width."""
+    """No line is wider than the terminal but the last, which scripts read; every engine, promise and reason is there."""
     shown = printed(four_engines(), width)
-    assert max(map(cell_len, shown.splitlines())) <= width
+    *lines, last = shown.splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert last == "Gate shut: 1 cell failed (llamacpp api.contract)."
     engines, told = ("llamacpp 1.0", "sglang 1.0"), ("3 tokens of 8", "usage", "apt-get install gcc")
     for word in (*engines, "languages", "coexistence", *told):
         assert word in shown
@@ -251,3 +253,44 @@ def test_any_cells_can_be_shown(cells: list[Cell], width: int) -> None:
     page = markdown.render(matrix, gate.of(matrix))
     bars = {len(re.findall(r"(?<!\\)\|", line)) for line in page.splitlines() if line.startswith("| ")}
     assert len(bars) <= 1
+
+
+def test_what_is_worse_than_it_was_is_told() -> None:
+    """Terminal and Markdown name each regression with its figures, and what the comparison says beside."""
+    worse = {"what": "figure", "cell": "cpu/process/vllm/trilingual/small/latency.itl", "deployment": "",
+             "sentence": "itl_p95_ms is 31 ms, 20 % worse than 26 ms"}
+    compared = {"name": "main", "sha256": "0", "runs": 5, "compared": 7, "regressions": [worse], "notes": ["driver was 1"]}
+    matrix = a_matrix(cell(), baseline=compared)
+    for shown in (printed(matrix, 300), markdown.render(matrix, gate.of(matrix)).replace("\\", "").replace("**", "")):
+        assert f"regression {worse['cell']}: itl_p95_ms is 31 ms, 20 % worse than 26 ms" in shown
+        assert "held against baseline main of 5 runs: 7 figures compared" in shown
+        assert "driver was 1" in shown
+
+
+def test_a_job_summary_links_nowhere() -> None:
+    """The evidence lies beside matrix.md, not beside the page of a job."""
+    matrix = a_matrix(cell(verdict="fail", evidence=("logs/a.log",)))
+    assert "](logs/a.log)" in markdown.render(matrix, gate.of(matrix))
+    summary = markdown.render(matrix, gate.of(matrix), links=False)
+    assert "logs/a.log" in summary
+    assert "](" not in summary
+
+
+def test_secrets_are_told_nowhere() -> None:
+    """A record of an older version, or of somebody else, may hold some: none is printed, nor the half that a cut leaves."""
+    token = "hf_" + "a1B2" * 9
+    for before in (0, 250, 280):
+        reason = "x" * before + f" HF_TOKEN={token}"
+        matrix = a_matrix(cell(verdict="fail", reason=reason, cure=reason), notes=[reason])
+        out = io.StringIO()
+        terminal.line(matrix.cells[0], terminal.console(out, 80), figures=True)
+        for shown in (printed(matrix, 300), markdown.render(matrix, gate.of(matrix)), out.getvalue()):
+            assert token[:8] not in shown
+
+
+def test_quieter_than_quiet() -> None:
+    """-qq: the sentence alone."""
+    file = io.StringIO()
+    matrix = four_engines()
+    terminal.show(matrix, gate.of(matrix), terminal.console(file, 80), verbosity=-2)
+    assert file.getvalue() == "Gate shut: 1 cell failed (llamacpp api.contract).\n"

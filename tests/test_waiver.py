@@ -149,13 +149,6 @@ def test_a_cell_that_is_not_matched_stays(one: Cell, today: date) -> None:
     assert waiver.apply(one, [a_waiver("rtx5090/**/vllm/**")], today) == one
 
 
-def test_unused() -> None:
-    """A waiver that matches nothing of a deployment that ran is warned of, one for another deployment is not."""
-    used, stale, elsewhere = a_waiver(), a_waiver("cpu/*/vllm/*/api.gone"), a_waiver("rtx5090/*/vllm/*/api.contract")
-    warnings = waiver.unused([used, stale, elsewhere], [cell("api.contract"), cell("api.errors")])
-    assert warnings == ["waiver 'cpu/*/vllm/*/api.gone' (usage; Ann) matches no cell of this run"]
-
-
 def stale(one: Waiver, *narrowed: Narrowed, today: date = DAY) -> list[str]:
     """The clauses that shut a gate for this waiver after a run of vLLM's api.contract and api.errors, which pass."""
     cells = [cell("api.contract"), cell("api.errors")]

@@ -30,6 +30,7 @@ class Kept:
     phases: tuple[tuple[float, str], ...]
     peaks: Mapping[str, Mapping[str, float]]
     note: str
+    what: str = "Device memory"
 
     @property
     def moments(self) -> list[float]:
@@ -75,6 +76,9 @@ def _kept(content: Mapping[str, Any]) -> Kept | None:
         baseline, foreign = float(content.get("baseline_mib", 0)), float(content.get("foreign_peak_mib", 0))
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
+    if content.get("attribution") == "pss":
+        words = "PSS of the processes of each server"
+        return Kept(models, phases or _starts(models), peaks, words, "Memory") if models else None
     note = f"before the first start {number(round(baseline))} MiB were in use, others took {number(round(foreign))} at most"
     return Kept(models, phases or _starts(models), peaks, note) if models else None
 
@@ -105,7 +109,7 @@ def _map(file: str, kept: Kept, view: View) -> Picture:
         layers.append({"data": {"values": [{"gib": sum(planned.values())}]}, "encoding": {"y": {**size, "stack": None}},
                        "mark": {"type": "rule", "color": plot.LIMIT, "strokeDash": [6, 3], "strokeWidth": 1.6}})
     peaks = {name: max(size for _, size in series) for name, series in kept.models.items()}
-    title = f"Device memory: {show(file.removesuffix('device.json').rstrip('-.'), 120)}"
+    title = f"{kept.what}: {show(file.removesuffix('device.json').rstrip('-.'), 120)}"
     alt = f"{title}. Peaks: {', '.join(f'{name} {number(peak)} GiB' for name, peak in peaks.items())}"
     dashed = "dashed: all that was planned; " if planned else ""
     return Picture(title, plot.draw({"width": 680, "height": 230, "layer": layers}, alt), _map_table(kept, peaks, planned),
