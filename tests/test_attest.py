@@ -140,10 +140,11 @@ def test_nothing_known_is_no_pass() -> None:
 
 @pytest.mark.parametrize(("reported", "declared", "same"), [
     ("0.32.0", "0.32.0", True), ("v0.17.4", "0.17.4", True), ("0.32.0+cpu", "0.32.0", True),
+    ("b11206", "11206", True), ("beta", "eta", False),
     ("0.32.0+cpu", "0.32.0+cu130", False), ("0.32.01", "0.32.0", False), ("0.32.0rc1", "0.32.0", False),
 ])
 def test_versions_are_equal_or_not(reported: str, declared: str, same: bool) -> None:
-    """Only a leading v and a one-sided local part are forgiven."""
+    """Only a leading v or b and a one-sided local part are forgiven."""
     assert same_version(reported, declared) is same
     assert same_version(declared, reported) is same
 

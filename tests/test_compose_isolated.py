@@ -39,3 +39,29 @@ def test_the_user_s_volumes_can_be_asked_for() -> None:
                               keep_volumes=True)
     assert found["volumes"] == {"v": {"name": "t_v", "external": True}}
     assert "left as it is" in changes[0]
+
+
+def test_nothing_of_the_user_s_that_runs_is_reached() -> None:
+    """Their networks, addresses, proxies and copies are not these servers'; what may be written to is named."""
+    service = {"image": "a:1", "labels": {"traefik.enable": "true", "mine": "yes"}, "scale": 2,
+               "logging": {"driver": "none"},
+               "networks": {"front": {"ipv4_address": "172.9.0.2", "aliases": ["llm"]}},
+               "volumes": [{"type": "bind", "source": "/models", "target": "/m"},
+                           {"type": "bind", "source": "/cache", "target": "/c", "read_only": True}]}
+    resolved = {"name": "theirs", "services": {"one": service},
+                "networks": {"front": {"name": "proxy", "external": True},
+                             "back": {"ipam": {"config": [{"subnet": "172.9.0.0/16"}]}}},
+                "volumes": {"v": {"name": "v", "driver_opts": {"o": "bind", "device": "/srv/models"}}}}
+    found, changes = isolated(resolved, "ours", lambda _: {})
+    own = found["services"]["one"]
+    assert (own["labels"], own["logging"], own["networks"]) == (
+        {"mine": "yes"}, {"driver": "json-file"}, {"front": {"aliases": ["llm"]}})
+    assert "scale" not in own
+    assert found["networks"] == {"default": {"labels": {}}, "front": {"labels": {}}, "back": {"labels": {}}}
+    assert set(changes) >= {
+        "one: labels traefik.enable are left out, others act on them", "one: one container is judged, not 2",
+        "one: its fixed address is left out, the user's own container may have it",
+        "one: its log goes to Docker, not to none",
+        "one: /models is the user's own, and may be written to", "network front: one of its own, not the user's",
+        "volume v: /srv/models is the user's own, and may be written to"}
+    assert not any("/cache" in change for change in changes)

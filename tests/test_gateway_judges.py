@@ -128,6 +128,16 @@ def test_a_busy_machine_brings_chunks_together_but_not_always() -> None:
     assert stream.judge(ObservedStream("a", (held, held, steady()), (held,) * 3)).verdict is Verdict.FAIL
 
 
+def test_one_good_stream_of_many_is_no_pass() -> None:
+    """One gateway of two that buffers gives good streams by chance: where most are held back nothing is said."""
+    held = steady(burst=15)
+    mostly = ObservedStream("a", (steady(),) * 8, (*(held,) * 7, steady()))
+    assert verdict(stream.judge(mostly)) == (Verdict.INCONCLUSIVE, ("mostly-held-back",))
+    busy = ObservedStream("a", (*(held,) * 7, steady()), (*(held,) * 7, steady()))
+    assert stream.judge(busy).verdict is Verdict.PASS
+    assert stream.judge(busy).figures["rounds_held_back"].value == 0
+
+
 def test_a_server_that_sends_in_pieces_itself() -> None:
     """Of its pieces no gateway is guilty; where it does not stream, or the answer is tiny, nothing can be said."""
     pieces = (steady(count=160, burst=8),) * 3
