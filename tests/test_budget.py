@@ -157,7 +157,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, runs.Ended]:
 @pytest.fixture
 def short(tmp_path: Path, llama_environment: Environment) -> Iterator[Callable[[], Running]]:
     """Starts a real run of three seconds, which are enough for the starts and not for the rest."""
-    file = runs.lineup(tmp_path / "small.toml", model='languages = ["en"]')
+    file = runs.lineup(tmp_path / "small.toml", model='languages = ["en", "zh", "ko"]')
     with ExitStack() as stack:
 
         def begin() -> Running:
@@ -196,7 +196,8 @@ def test_a_run_whose_check_outlasts_its_figure(tmp_path: Path, short: Callable[[
     earlier = tmp_path / "results" / "20200101T000000Z-0000"
     earlier.mkdir(parents=True)
     shares = [{"profile": "cpu", "engine": "llamacpp", "lineup": "small", "check": check, "cells": 1}
-              for check in ("api.contract", "api.errors", "api.robust", "languages.script")]
+              for check in ("startup.ready", "startup.identity", "api.contract", "api.errors", "api.robust",
+                            "languages.script", "languages.utf8", "languages.content")]
     (earlier / "run.json").write_text(json.dumps({"spent": shares}))
     cells = expect_spent(short())
     reasons = {cell.reason for cell in cells.values() if cell.causes == (CAUSE,)}
