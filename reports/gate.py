@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,8 @@ OPEN_QUESTIONS = (Verdict.INCONCLUSIVE, Verdict.UNAVAILABLE)
 # An inconclusive or broken measurement reached no judgement: counting it would let a worse cell open the gate.
 JUDGED = (Verdict.FAIL, Verdict.UNEXPECTED_PASS, Verdict.WAIVED, Verdict.PASS)
 NAMES_SHOWN = 3
+# A lineup over several cards has cells of each of them, and of all together: fixtures/machine.py.
+_CARDS = re.compile(r"(.*?) (#\d+(?: \+ #\d+)*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,13 @@ class _Deployment(NamedTuple):
     @property
     def words(self) -> str:
         return "/".join((self.profile, self.launcher, f"{self.engine} {self.version}".strip(), self.lineup))
+
+    def is_part_of(self, other: _Deployment) -> bool:
+        """Whether it is what stands on one card, `H200 #0`, of a lineup over several, `H200 #0 + #1`."""
+        whole, own = _CARDS.fullmatch(other.device), _CARDS.fullmatch(self.device)
+        if self._replace(device=other.device) != other or not whole or not own or own[1] != whole[1]:
+            return False
+        return set(own[2].split(" + ")) < set(whole[2].split(" + "))
 
 
 def of(matrix: Matrix, require: Sequence[str] = (), *, rules: Policy | None = None, also: Sequence[str] = ()) -> Gate:
@@ -147,6 +157,7 @@ def _missing(cells: Sequence[Cell], require: Require) -> Iterator[str]:
     present: dict[_Deployment, set[str]] = {}
     for cell in cells:
         present.setdefault(_deployment(cell), set()).update((cell.promise, cell.check))
+    present = {one: found for one, found in present.items() if not any(one.is_part_of(other) for other in present)}
     started = {deployment.lineup for deployment in present}
     for lineup in sorted(require):
         if lineup not in started:

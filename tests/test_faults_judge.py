@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,9 +52,11 @@ LEFT = DisconnectObserved(LONG, disconnect.STREAMS, 0.03, GOOD, 0.5)
     (replace(LEFT, busy_share=None), PASS),
     (replace(LEFT, busy_share=1.38, idle_share=1.35), PASS),
     (replace(LEFT, busy_share=0.97, idle_share=0.1), fails("works-for-nobody")),
-    (replace(LEFT, busy_share=1.38, idle_share=1.35, device_share=0.0), PASS),
-    (replace(LEFT, busy_share=1.38, idle_share=1.35, device_share=0.93), fails("works-for-nobody")),
-    (replace(LEFT, busy_share=0.03, device_share=disconnect.BUSY_SHARE * 1.2), fails("works-for-nobody")),
+    (replace(LEFT, busy_share=1.38, idle_share=1.35, looks=((1.2, 0.0),)), PASS),
+    (replace(LEFT, busy_share=1.38, idle_share=1.35, looks=((1.2, 1.0), (3.1, 0.02))), PASS),
+    (replace(LEFT, busy_share=1.38, idle_share=1.35, looks=((1.2, 1.0), (4.1, 0.93))), fails("works-for-nobody")),
+    (replace(LEFT, busy_share=0.03, looks=((4.1, disconnect.BUSY_SHARE * 1.2),)), fails("works-for-nobody")),
+    (replace(LEFT, full=replace(LONG, e2e_s=0.2), looks=((4.1, 1.0),)), fails("works-for-nobody")),
     (replace(LEFT, opened=0), fails("stream-refused")),
     (replace(LEFT, opened=disconnect.STREAMS - 1), fails("stream-refused")),
     (replace(LEFT, full=replace(RESET, e2e_s=0.01), busy_share=0.97), fails("long-answer-failed")),
@@ -83,6 +89,42 @@ def test_a_refusal_is_no_open_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (healthy.opened, healthy.full.ok, healthy.after.ok) == (disconnect.STREAMS, True, True)
     assert refusing.opened == 0
     assert outcome(disconnect.judge(refusing)) == fails("long-answer-failed", "stream-refused", "dead-after-disconnect")
+
+
+@dataclass(frozen=True)
+class Card:
+    """A device that works until some time after it is first looked at."""
+
+    works_s: float
+    began: float = field(default_factory=time.monotonic)
+
+    def held(self) -> None:
+        """Not told."""
+
+    used = held
+
+    @contextmanager
+    def stretch(self) -> Iterator[SimpleNamespace]:
+        """What it does now; the load is told at the end."""
+        seen = SimpleNamespace(utilisation_max=None, energy_j=None)
+        yield seen
+        seen.utilisation_max = 100.0 if time.monotonic() < self.began + self.works_s else 0.0
+
+
+@pytest.mark.parametrize(("works_s", "expected"), [(0.0, PASS), (2.0, PASS), (60.0, fails("works-for-nobody"))])
+def test_a_device_is_looked_at_until_it_rests(works_s: float, expected: tuple[Verdict, tuple[str, ...]],
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """SGLang gives up two seconds after its client left: it is given that time, and no more than twice as much."""
+    monkeypatch.setattr(disconnect, "NOTICE_S", 0.01)
+    with serving() as server:
+        observed = disconnect.observe(Client(server.url, MODEL), CONTEXT, None, Card(works_s))
+    judged = disconnect.judge(replace(observed, full=LONG))
+    assert outcome(judged) == expected
+    until = judged.figures["device_until_s"]
+    assert min(works_s, 4) <= until.value < disconnect.DEVICE_LIMIT_S + 1  # type: ignore[operator]
+    assert until.limit == disconnect.DEVICE_LIMIT_S
+    assert disconnect.judge(replace(observed, full=replace(LONG, e2e_s=0.001))).figures["device_until_s"].limit == (
+        until.limit if works_s == 60 else None)
 
 
 def test_a_server_that_is_gone_is_judged_too() -> None:

@@ -271,3 +271,16 @@ def test_an_open_gate_has_its_reasons(cells: list[Cell], require: dict[str, list
     assert found.reason.startswith(f"Gate {'open' if found.open else 'shut'}: ")
     assert found.reason.endswith(".")
     assert "\n" not in found.reason
+
+
+def test_what_is_required_of_a_lineup_over_two_cards_is_required_once() -> None:
+    """Each card's own models have no cell of what is judged of all together (seen on two H200); another card's would."""
+    one, two, both = "NVIDIA H200 #0", "NVIDIA H200 #1", "NVIDIA H200 #0 + #1"
+    models = [cell("startup.ready", device=one), cell("startup.ready", device=two, model="large")]
+    together = cell("coexistence.sequential", device=both, model=None)
+    assert gate.judge([*models, together], ["coexistence"]).open
+    assert gate.judge(models, ["coexistence"]).missing == 2 * (
+        "required coexistence has no cell for cpu/process/vllm 1.0/trilingual",)
+    for other in ("NVIDIA H200 #2", "NVIDIA H100 #0", "NVIDIA H200"):
+        assert not gate.judge([*models, together, cell("startup.ready", device=other)], ["coexistence"]).open
+    assert not gate.judge([*models, together, cell("startup.ready", device=one, engine="sglang")], ["coexistence"]).open

@@ -86,6 +86,17 @@ def test_the_plan_of_each_device() -> None:
     assert memory.judge_plan(replace(boot, held_bytes=0, by_device=(0, 0))).causes == ("not-on-the-device",)
 
 
+def test_the_plan_of_a_model_over_two_devices() -> None:
+    """vLLM held 45.46 GiB where 42.12 were its share on each of two H200: NCCL's buffers and its graphs."""
+    share, held = int(42.12 * GIB), int(45.46 * GIB)
+    boot = Boot("m", "sequential", 60, 300, held_bytes=2 * held, planned_bytes=share, by_device=(held, held))
+    assert memory.judge_plan(boot).verdict is Verdict.PASS
+    assert memory.judge_plan(replace(boot, held_bytes=held, by_device=(held,))).causes == ("above-plan",)
+    more, less = held + GIB, share - 3 * GIB
+    assert memory.judge_plan(replace(boot, held_bytes=held + more, by_device=(held, more))).causes == ("above-plan",)
+    assert memory.judge_plan(replace(boot, held_bytes=held + less, by_device=(held, less))).causes == ("below-plan",)
+
+
 def test_a_model_that_may_hold_nothing_is_no_pass() -> None:
     """Beside a neighbour, and told only the device's total, a model on the CPU looks like one whose share is used."""
     boot = Boot("m", "sequential", 60, 300, held_bytes=14 * GIB, planned_bytes=14 * GIB, least_bytes=0)
