@@ -21,7 +21,7 @@ from fixtures.planner.seat import Seat
 from fixtures.planner.span import GIB, tokens
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNS = ROOT / "docs" / "results" / "h200" / "2026-11-21" / "runs"
+RUNS = {run.name: run for run in sorted((ROOT / "docs" / "results" / "h200").glob("*/runs/*"))}
 LOGS = ROOT / "tests" / "engine_logs"
 # The servers of a log, in the order that they were started in, each with what the share's flag said.
 _SHARES = re.compile(r"'gpu_memory_utilization': ([\d.]+)|mem_fraction_static=([\d.]+)")
@@ -46,7 +46,7 @@ class Row:
     @property
     def name(self) -> str:
         """As costs.toml names it."""
-        return f"{self.source}/{self.model}" if (RUNS / self.source).is_dir() else self.source
+        return f"{self.source}/{self.model}" if self.source in RUNS else self.source
 
     @property
     def calibrated(self) -> bool:
@@ -56,7 +56,7 @@ class Row:
 
 def rows() -> list[Row]:
     """All of them."""
-    return [*(row for run in sorted(RUNS.iterdir()) for row in _of_run(run)), *_of_logs()]
+    return [*(row for run in RUNS.values() for row in _of_run(run)), *_of_logs()]
 
 
 def _of_run(run: Path) -> Iterator[Row]:
@@ -68,6 +68,8 @@ def _of_run(run: Path) -> Iterator[Row]:
     for seat in plan.seats:
         said = {(cell["check"], figure): entry["value"] for cell in cells if cell["model"] == seat.ask.model
                 for figure, entry in cell["figures"].items()}
+        if ("memory.plan", "held_gib") not in said:  # it did not start
+            continue
         yield Row(run.name, seat.ask.model, seat.ask.engine, said.get(("memory.plan", "held_gib")),
                   said.get(("memory.ceiling", "peak_gib")), said.get(("memory.capacity", "kv_tokens")),
                   _pool(run / "logs", seat), seat)

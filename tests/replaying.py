@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fixtures import lineup as lineups
 from fixtures.coexistence import isolation, neighbours
 from fixtures.deployment.events import Boot, Nap, Stop
 from fixtures.deployment.ready import judge_ready
@@ -29,7 +30,8 @@ from fixtures.memory.growth import REQUESTS, GrowthObserved
 from fixtures.verdict import Judgement
 from reports.promise import PROMISES
 
-RECORDED = Path(__file__).resolve().parents[1] / "docs" / "results" / "h200" / "2026-11-21"
+FOLDER = Path(__file__).resolve().parents[1] / "docs" / "results" / "h200"
+RECORDED = sorted(FOLDER.iterdir())  # a machine's matrix with the runs that it was merged from, each
 MIB, GIB = 2**20, 2**30
 
 # Checks whose judges look at more than the record keeps, and at what.
@@ -44,6 +46,9 @@ NOT_REPLAYED = {
     "faults.shutdown": "how each stream ended is not recorded",
     "faults.kill": "how each stream ended is not recorded",
 }
+
+# Causes that had no name on the day of the record, by run: today's code finds them in the same logs.
+NAMED_SINCE = {("two-devices-sglang", "killed-by-signal"): "devices-unequal"}
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,11 @@ class Record:
     def check(self) -> str:
         """Its id."""
         return next(part for part in self.parts[4:] if part.partition(".")[0] in PROMISES)
+
+    @property
+    def causes(self) -> list[str]:
+        """Those of that day, by today's names."""
+        return [NAMED_SINCE.get((self.run.name, cause), cause) for cause in self.document["causes"]]
 
     @property
     def model(self) -> str:
@@ -108,7 +118,7 @@ class Record:
 
 def records() -> list[Record]:
     """Every cell of every run."""
-    return [Record.read(file) for file in sorted(RECORDED.glob("runs/*/logs/cells/*.json"))]
+    return [Record.read(file) for file in sorted(FOLDER.glob("*/runs/*/logs/cells/*.json"))]
 
 
 def judge_again(record: Record, limits: Limits | None = None) -> Judgement:
@@ -122,7 +132,8 @@ def _boot(model: str = "", seconds: float = 0.0, limit_s: float = 300.0, **more:
 
 def _plan(record: Record, _: Limits) -> Judgement:
     held, planned = (round(record.figure(name) * GIB) for name in ("held_gib", "planned_gib"))
-    return memory.judge_plan(_boot(record.model, held_bytes=held, planned_bytes=planned, by_device=(held,)))
+    cards = next(len(model.devices) for model in lineups.load(record.parts[3]).models if model.name == record.model)
+    return memory.judge_plan(_boot(record.model, held_bytes=cards * held, planned_bytes=planned, by_device=(held,) * cards))
 
 
 def _capacity(record: Record, limits: Limits) -> Judgement:
@@ -146,7 +157,8 @@ def _returned(record: Record, _: Limits) -> Judgement:
 
 
 def _ready(record: Record, limits: Limits) -> Judgement:
-    return judge_ready(_boot(record.model, record.figure("ready_s"), limits["ready_s"]))
+    ended = None if record.document["verdict"] == "pass" else _failure(record, record.model, "")
+    return judge_ready(_boot(record.model, record.figure("ready_s"), limits["ready_s"], failure=ended))
 
 
 def _boots(record: Record, ending: str = "") -> list[Boot]:

@@ -30,7 +30,7 @@ from tests.cells import cell
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 CLAIMS = claims.committed()
-RUNS = sorted((cells.RECORDS / "h200").glob("*"))[-1] / "runs"
+RUNS = cells.RECORDS / "h200" / "2026-11-21" / "runs"
 
 
 # --- in a run --------------------------------------------------------------------------------------------------------------

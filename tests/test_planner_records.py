@@ -85,7 +85,7 @@ def test_a_wrong_prediction_is_seen() -> None:
 @pytest.mark.parametrize(("run", "tolerance"), [("ollama-shapes", 0.01), ("ollama-trilingual", 0.01)])
 def test_ollamas_own_count_is_predicted(run: str, tolerance: float) -> None:
     """What /api/ps named (the plan of memory.plan) is what the planner counts by Ollama's rule."""
-    cells = [json.loads(line) for line in (RUNS / run / "cells.jsonl").read_text(encoding="utf-8").splitlines()]
+    cells = [json.loads(line) for line in (RUNS[run] / "cells.jsonl").read_text(encoding="utf-8").splitlines()]
     counted = {cell["model"]: cell["figures"]["planned_gib"]["value"] for cell in cells if cell["check"] == "memory.plan"}
     for row in (row for row in ALL if row.source == run):
         own = own_count(row.seat.ask, slots_of(row.seat.ask))
@@ -132,6 +132,18 @@ def test_one_model_per_gpu_is_refuted_for_sglang() -> None:
     shown = [row for row in ALL if row.source == "sglang-shapes"]
     assert len(shown) == 3
     assert all(row.seat.fit == "fits" and row.held_gib for row in shown)
+
+
+def test_cards_of_which_one_is_fuller_are_foreseen() -> None:
+    """On two H200 SGLang refused a model over both beside one on each: the plan says so, and an order that goes."""
+    found = lineups.load("two-devices")
+    seen = make(found, "sglang", "", cards.find("h200", found), reorder=False)
+    assert seen.fit == "does not fit"
+    [words] = seen.problems
+    assert words.startswith("yi-6b: SGLang spreads no model over cards of which one has 102.")
+    better = make(found, "sglang", "", cards.find("h200", found))
+    assert (better.fit, better.order[0]) == ("fits", "yi-6b")
+    assert make(found, "vllm", "", cards.find("h200", found), reorder=False).fit == "fits"
 
 
 def test_other_engines_are_refused() -> None:
