@@ -1,6 +1,6 @@
 """Memory stays within limits and comes back: on a GPU the device's, by process; on a CPU the PSS of a process tree."""
 
-from fixtures.check import Step, check, has_limit, on_gpu
+from fixtures.check import Step, check, has_limit, of_our_flags
 from fixtures.here import Here
 from fixtures.memory import growth
 from fixtures.memory import judge as memory
@@ -13,10 +13,11 @@ def test_capacity(here: Here) -> Judgement:
     return memory.judge_capacity(here.script.first_start(here.model), here.limits["kv_tokens_min"])
 
 
-@check("memory.plan", Step.START, applies=on_gpu)
+@check("memory.plan", Step.START, applies=of_our_flags)
 def test_plan(here: Here) -> Judgement:
-    """What the model holds on the device when it is ready is what its share was to give it."""
-    return memory.judge_plan(here.script.first_start(here.model))
+    """What the model holds when it is ready is what was planned: on a device its share, on a CPU its weights and cache."""
+    boot = here.script.first_start(here.model)
+    return memory.judge_account(boot, here.planned) if here.place.profile.is_cpu else memory.judge_plan(boot)
 
 
 @check("memory.growth", Step.LOAD)

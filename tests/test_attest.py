@@ -135,7 +135,7 @@ def test_what_does_not_agree_fails_with_its_cause(judgement: Judgement, cause: s
 
 def test_nothing_known_is_no_pass() -> None:
     """An endpoint that tells neither engine nor version."""
-    assert judge_identity(None, None, None, "openai", None, reports_version=False).verdict is Verdict.ERROR
+    assert judge_identity(None, None, None, "openai", None, reports_version=False).verdict is Verdict.UNAVAILABLE
 
 
 @pytest.mark.parametrize(("reported", "declared", "same"), [
