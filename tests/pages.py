@@ -72,13 +72,21 @@ def _languages(folder: Path) -> list[Cell]:
     return cells
 
 
+def seat(held: float) -> dict[str, Any]:
+    """What `./cotenant plan --json` says of a model that is to hold so many GiB, half of it its weights."""
+    return {"weights_gib": [held / 2, held / 2], "kv_cache_gib": [held / 4, held / 4], "own_gib": [held / 8, held * 3 / 8],
+            "held_gib": [held * 0.9, held * 1.1], "kv_tokens": [14_400, 16_200], "source": "a record",
+            "gpu": {"title": "RTX 9090", "usable_gib": [3.5, 3.7]}}
+
+
 def _memory(folder: Path) -> list[Cell]:
     device = {"mib_by_model": {"small": [[1.0, 100.0], [2.0, 900.0], [9.0, 0.0]], "large": [[4.0, 0.0], [5.0, 2000.0]]},
               "baseline_mib": 10.0, "foreign_peak_mib": 0.0, "phases": [[1.0, "boot of small"], [4.5, "boot of large"]],
               "peak_mib_by_phase": {"small": {"alone": 900.0}}}
     (folder / "logs" / "cpu-vllm-trilingual-device.json").write_text(json.dumps(device))
     held = {"small": (0.9, 0.8), "large": (2.0, 2.2)}
-    plans = [cell("memory.plan", model=name, figures=figures(held_gib=(now, "GiB", 3.0), planned_gib=(then, "GiB", None)))
+    plans = [keep(folder, cell("memory.plan", model=name, figures=figures(
+        held_gib=(now, "GiB", 3.0), planned_gib=(then, "GiB", None))), {"plan": seat(then)})
              for name, (now, then) in held.items()]
     return [*plans, keep(folder, cell("memory.growth"), {"pss_mib": [50.0 + place / 4 for place in range(11)]})]
 

@@ -89,7 +89,7 @@ def test_parts_without_data_say_so(tmp_path: Path) -> None:
     """A run of one static check has no picture: a sentence stands in the place of each."""
     text = page_of(tmp_path, cell("kernels.static", model=None))
     assert 'class="plot"' not in text
-    for words in ("No device was watched", "no plan, peak or growth", "No latency was judged", "No language was judged",
+    for words in ("Nothing was seen to hold memory", "no peak or growth", "No latency was judged", "No language was judged",
                   "no timesheet"):
         assert words in text
 
@@ -141,7 +141,7 @@ def test_a_broken_device_file_costs_only_its_map(tmp_path: Path, content: str) -
     (tmp_path / "logs" / "cpu-vllm-trilingual-device.json").write_text(content)
     text = html.write(tmp_path, matrix).read_text(encoding="utf-8")
     assert "Device memory" not in text
-    assert "No device was watched" in text
+    assert "Nothing was seen to hold memory" in text
 
 
 @pytest.mark.parametrize("way", ["outside", "absolute", "link", "linked-folder", "no-run"])

@@ -76,11 +76,13 @@ def _kept(content: Mapping[str, Any]) -> Kept | None:
         baseline, foreign = float(content.get("baseline_mib", 0)), float(content.get("foreign_peak_mib", 0))
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
+    if not any(size > 0 for series in models.values() for _, size in series):
+        return None  # it was over before anything was sampled
     if content.get("attribution") == "pss":
         words = "PSS of the processes of each server"
-        return Kept(models, phases or _starts(models), peaks, words, "Memory") if models else None
+        return Kept(models, phases or _starts(models), peaks, words, "Memory")
     note = f"before the first start {number(round(baseline))} MiB were in use, others took {number(round(foreign))} at most"
-    return Kept(models, phases or _starts(models), peaks, note) if models else None
+    return Kept(models, phases or _starts(models), peaks, note)
 
 
 def _starts(models: Mapping[str, Series]) -> tuple[tuple[float, str], ...]:

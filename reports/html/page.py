@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import facts, gate, timesheet
-from reports.html import boots, languages, latency, memory, squares
+from reports.html import boots, languages, latency, memory, plan, squares
 from reports.html.evidence import Evidence
 from reports.html.words import finalize, number, show
 from reports.matrix import Row, View
@@ -44,7 +44,8 @@ def render(matrix: Matrix, folder: Path) -> str:
 
 def _pictures(view: View, evidence: Evidence) -> dict[str, Any]:
     held, timed = _judged(view, "memory"), _judged(view, "latency")
-    return {"maps": memory.maps(view, evidence), "plans": memory.plans(held[:DRAWN], view),
+    return {"maps": memory.maps(view, evidence), "seats": plan.pictures(held[:DRAWN], view, evidence),
+            "plans": memory.plans(held[:DRAWN], view),
             "growth": memory.growth(held[:DRAWN], view, evidence),
             "latency": latency.pictures(timed[:DRAWN], view, evidence),
             "memory_undrawn": len(held[DRAWN:]), "undrawn": len(timed[DRAWN:])}
