@@ -44,7 +44,7 @@ def _on_card(row: Row, view: View, evidence: Evidence) -> Picture | None:
     gpu = told[0][1].get("gpu")
     usable = _span(gpu.get("usable_gib")) if isinstance(gpu, dict) else None
     title = show(str(gpu.get("title")), 60) if isinstance(gpu, dict) and usable else ""
-    source = show(str(told[0][1].get("source") or ""), 120)
+    source = show("; ".join(dict.fromkeys(str(plan.get("source") or "") for _, plan in told)), 240)
     head = ("model", "weights GiB", "KV cache GiB", "own GiB", "planned GiB", "measured GiB", "planned tokens", "tokens")
     caption = f"the middles of what ./cotenant plan expects, in shades: {', '.join(list(PARTS)[:3])}"
     caption += f"; dashed: the {number(_mid(usable))} GiB that programs can have of the {title}" if usable else ""
