@@ -24,7 +24,7 @@ from fixtures.planner.anatomy import CannotSay
 from fixtures.verdict import Verdict
 
 LINEUP = lineups.load("trilingual")
-PLANNED = Account(31 * MIB, 24 * MIB, 55 * MIB, 8192)
+PLANNED = Account(31 * MIB, 24 * MIB, 8192)
 TOLD = Account(weights=30.51 * MIB, cache=24 * MIB, tokens=8192, digit=0.005 * MIB)
 
 
@@ -34,8 +34,6 @@ TOLD = Account(weights=30.51 * MIB, cache=24 * MIB, tokens=8192, digit=0.005 * M
     (replace(TOLD, cache=12 * MIB, tokens=4096), (Verdict.FAIL, ("below-plan",))),
     (replace(TOLD, weights=62 * MIB), (Verdict.FAIL, ("above-plan",))),
     (replace(TOLD, weights=15 * MIB, cache=48 * MIB), (Verdict.FAIL, ("below-plan", "above-plan"))),
-    (Account(total=55 * MIB, tokens=8192), (Verdict.PASS, ())),
-    (Account(total=79 * MIB, tokens=8192), (Verdict.FAIL, ("above-plan",))),
     (Account(tokens=8192), (Verdict.PASS, ())),
     (Account(tokens=8000), (Verdict.FAIL, ("below-plan",))),
     (Account(tokens=16384), (Verdict.FAIL, ("above-plan",))),
@@ -82,6 +80,7 @@ def served(name: str, *words: str) -> Served:
     ("llamacpp", (), 24, 8192), ("ollama", (), 12, 4096), ("sglang", (), 24, 8192), ("vllm", (), 30, 10240),
     ("sglang", ("--max-total-tokens", "4096"), 12, 4096), ("vllm", ("--kv-cache-memory-bytes", "12M"), 12, 4096),
     ("vllm", ("--kv-cache-dtype", "fp8"), 30, 20480), ("llamacpp", ("-ctk", "f32"), 48, 8192),
+    ("llamacpp", ("--parallel", "2", "--context", "2048"), 12, 4096),
 ])
 def test_the_plan_follows_the_flags(name: str, words: tuple[str, ...], cache_mib: float, tokens: int) -> None:
     """3,072 bytes a token of trilingual-8m, in as many tokens, or tokens in as many bytes, as each engine is asked for."""
@@ -102,18 +101,55 @@ def test_an_architecture_that_nobody_knows_is_not_planned(tmp_path: Path) -> Non
 
 
 def test_llamacpp_tells_its_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of one kind are added; without them it tells tokens alone."""
+    """All of one kind are added; without them it tells tokens alone. Repacked weights are in two of them."""
     log = """
 load_tensors:   CPU_Mapped model buffer size =     7.75 MiB
-load_tensors:   CPU_REPACK model buffer size =     1.25 MiB
+load_tensors:   CPU_MORE model buffer size =     1.25 MiB
 llama_context:        CPU  output buffer size =     0.25 MiB
 llama_kv_cache:        CPU KV buffer size =     8.00 MiB
 """
     one = engine("llamacpp")
     monkeypatch.setattr(type(one), "capacity", lambda *_: 8192)
     client, model = Client("http://127.0.0.1:9", "m"), served("trilingual-2m")
-    assert one.account(client, log, model) == Account(9 * MIB, 8 * MIB, None, 8192, 0.005 * MIB)
-    assert one.account(client, "nothing", model) == Account(None, None, None, 8192, 0.005 * MIB)
+    assert one.account(client, log, model) == Account(9 * MIB, 8 * MIB, 8192, 0.005 * MIB)
+    assert one.account(client, "nothing", model) == Account(None, None, 8192, 0.005 * MIB)
+    repacked = log.replace("CPU_MORE", "CPU_REPACK")
+    assert one.account(client, repacked, model) == Account(None, 8 * MIB, 8192, 0.005 * MIB)
+
+
+def test_ollama_tells_what_it_loaded_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several models in one log the last counts, with the digits that it is written with."""
+    log = """
+level=INFO source=device.go:245 msg="model weights" device=CPU size="8.2 MiB"
+level=INFO source=device.go:256 msg="kv cache" device=CPU size="5.0 MiB"
+level=INFO source=device.go:245 msg="model weights" device=CPU size="1.2 GiB"
+level=INFO source=device.go:256 msg="kv cache" device=CPU size="512 KiB"
+level=INFO source=device.go:262 msg="compute graph" device=CPU size="99.0 MiB"
+"""
+    one = engine("ollama")
+    monkeypatch.setattr(type(one), "capacity", lambda *_: 4096)
+    client, model = Client("http://127.0.0.1:9", "m"), served("trilingual-2m")
+    assert one.account(client, log, model) == Account(1.2 * 2**30, 2**19, 4096, 0.5 * 2**30 / 10)
+    assert one.account(client, "nothing", model) == Account(None, None, 4096, 0.0)
+
+
+def test_one_server_of_several_models_gives_all_the_longest_context() -> None:
+    """OLLAMA_CONTEXT_LENGTH is one for all, cut to what each model was made for; other engines have it by model."""
+    models = tuple(model.model_copy(update={"context": context}) for model, context in
+                   zip(LINEUP.models, (512, 1024, 4096), strict=True))
+    lineup = LINEUP.model_copy(update={"models": models})
+    short = replace(served("trilingual-2m"), entry=models[0])
+    assert on_cpu.planned(lineup, engine("ollama"), short).tokens == 4 * 2048
+    assert on_cpu.planned(lineup, engine("sglang"), short).tokens == 8 * 512
+
+
+def test_of_a_model_of_unknown_sizes_tokens_alone_are_planned(tmp_path: Path) -> None:
+    """Where the flags are in tokens."""
+    (tmp_path / "config.json").write_text('{"model_type": "made-up", "vocab_size": 8}', encoding="utf-8")
+    entry = served("trilingual-8m").entry.model_copy(update={"source": str(tmp_path)})
+    model = replace(served("trilingual-8m"), entry=entry)
+    assert on_cpu.planned(LINEUP, engine("sglang"), model) == Account(tokens=8192)
+    assert account.judge(Account(tokens=8192), Account(cache=2**20, tokens=8192)).verdict is Verdict.PASS
 
 
 def test_only_servers_with_flags_of_our_own_are_planned() -> None:

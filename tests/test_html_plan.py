@@ -66,11 +66,11 @@ def test_without_the_card_the_line_is_missing(folder: Path, gpu: Any) -> None:
 
 
 def test_on_a_cpu_the_servers_own_words_are_drawn() -> None:
-    """By parts where it tells them, together where it tells that; who tells tokens alone has no bar."""
+    """By the parts that it tells; who tells tokens alone has no bar."""
     parts = figures(weights_mib=(30.5, "MiB", 31.0), planned_weights_mib=(30.0, "MiB", None), cache_mib=(48.0, "MiB", 25.0),
                     planned_cache_mib=(24.0, "MiB", None), kv_tokens=(8192, "tokens", None),
                     planned_tokens=(8192, "tokens", None))
-    whole = figures(total_mib=(13.0, "MiB", 14.0), planned_total_mib=(13.2, "MiB", None))
+    whole = figures(cache_mib=(13.0, "MiB", 14.0), planned_cache_mib=(13.2, "MiB", None))
     view = View([cell("memory.plan", model="small", figures=parts), cell("memory.plan", model="large", figures=whole),
                  cell("memory.plan", model="other", figures=figures(kv_tokens=(8192, "tokens", None)))])
     [picture] = plan.pictures(view.rows, view, Evidence(Path("nowhere")))

@@ -13,7 +13,7 @@ from reports.html.words import number, show
 from reports.matrix import Row, View
 from reports.record import Cell
 
-PARTS = {"weights": 1.0, "KV cache": 0.6, "the engine's own": 0.3, "all together": 0.8}
+PARTS = {"weights": 1.0, "KV cache": 0.6, "the engine's own": 0.3, "measured": 0.8}
 MIB_PER_GIB = 1024
 PLANNED, MEASURED, TOLD = "planned", "measured", "told by the server"
 
@@ -55,7 +55,7 @@ def _on_card(row: Row, view: View, evidence: Evidence) -> Picture | None:
 def _on_cpu(row: Row, view: View) -> Picture | None:
     found = [one for cell in _cells(row) if (one := _accounted(cell))]
     head = ("model", "planned MiB", "told MiB", "planned tokens", "tokens")
-    caption = "main memory; weights and KV cache, in shades, or where the server tells only that, both together"
+    caption = "main memory; weights and KV cache, in shades"
     return _picture(row, view, found, TOLD, head, caption, None) if found else None
 
 
@@ -72,12 +72,12 @@ def _expected(cell: Cell, plan: dict[str, Any]) -> Expected | None:
     planned = dict(zip(PARTS, map(_mid, (weights, cache, own)), strict=False))
     words = (*map(_range, (weights, cache, own, whole)), number(held), _range(tokens) if tokens else "",
              _tokens(cell, "kv_tokens"))
-    return Expected(show(cell.model or "", 60), planned, {"all together": held}, words)
+    return Expected(show(cell.model or "", 60), planned, {"measured": held}, words)
 
 
 def _accounted(cell: Cell) -> Expected | None:
     planned, told = {}, {}
-    for part, name in (("weights", "weights"), ("KV cache", "cache"), ("all together", "total")):
+    for part, name in (("weights", "weights"), ("KV cache", "cache")):
         wanted, size = _figure(cell, f"planned_{name}_mib"), _figure(cell, f"{name}_mib")
         if wanted is not None and size is not None:
             planned[part], told[part] = wanted / MIB_PER_GIB, size / MIB_PER_GIB
