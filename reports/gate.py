@@ -157,7 +157,11 @@ def _missing(cells: Sequence[Cell], require: Require) -> Iterator[str]:
     present: dict[_Deployment, set[str]] = {}
     for cell in cells:
         present.setdefault(_deployment(cell), set()).update((cell.promise, cell.check))
-    present = {one: found for one, found in present.items() if not any(one.is_part_of(other) for other in present)}
+    for one in [*present]:
+        if wholes := [other for other in present if one.is_part_of(other)]:
+            found = present.pop(one)
+            for other in wholes:
+                present[other] |= found
     started = {deployment.lineup for deployment in present}
     for lineup in sorted(require):
         if lineup not in started:

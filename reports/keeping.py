@@ -28,13 +28,19 @@ Words = Mapping[str, str]
 def keep(run: Path, target: Path, words: Words) -> Path:
     """Copy a run's record to the folder `target`, which is made. Raises StoreError for what is no run, OSError."""
     matrix = store.read(run)
-    (target / "logs" / "cells").mkdir(parents=True, exist_ok=True)
-    for name in (CELLS, FACTS):
-        (target / name).write_text(_short((run / name).read_text(encoding="utf-8"), words), encoding="utf-8")
-    for path in {path for cell in matrix.cells for path in cell.evidence} | _beside(run):
-        text = _short((run / path).read_text(encoding="utf-8", errors="replace"), words)
-        (target / path).write_text(_document(text) if path.endswith(".json") else excerpt(text), encoding="utf-8")
+    paths = sorted({path for cell in matrix.cells for path in cell.evidence} | _beside(run))
+    if outside := [path for path in paths if not (run / path).resolve().is_relative_to(run.resolve())]:
+        raise StoreError(f"{run}: evidence lies outside of it: {outside[0]}")
+    texts = {name: _short((run / name).read_text(encoding="utf-8"), words) for name in (CELLS, FACTS)}
+    texts |= {path: _kept(path, _short((run / path).read_text(encoding="utf-8", errors="replace"), words)) for path in paths}
+    for path, text in texts.items():
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        (target / path).write_text(text, encoding="utf-8")
     return target
+
+
+def _kept(path: str, text: str) -> str:
+    return _document(text) if path.endswith(".json") else excerpt(text) if path.endswith(".log") else text
 
 
 def excerpt(log: str) -> str:
@@ -53,7 +59,9 @@ def _beside(run: Path) -> set[str]:
 
 def _document(text: str) -> str:
     """A line for each of its keys: samples are long, and nobody reads them one below the other."""
-    document: dict[str, Any] = json.loads(text)
+    document: dict[str, Any] | list[Any] = json.loads(text)
+    if isinstance(document, list):
+        return text
     rows = [f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in document.items()]
     return "{\n" + ",\n".join(rows) + "\n}\n"
 
@@ -64,6 +72,13 @@ def _short(text: str, words: Words) -> str:
     return text
 
 
+def _word(text: str) -> tuple[str, str]:
+    path, equals, word = text.rpartition("=")
+    if not path or not equals or not re.fullmatch(r"[\w./-]*", word):
+        raise ValueError(f"--word {text}: write PATH=WORD, a word of letters, digits and . / - _")
+    return path, word
+
+
 def main(arguments: list[str] | None = None) -> int:
     """0, or 1 where the run cannot be kept."""
     parser = argparse.ArgumentParser(prog="python -m reports.keeping", description=__doc__)
@@ -72,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--word", action="append", default=[], metavar="PATH=WORD", help="what a path is shortened to")
     given = parser.parse_args(arguments)
     try:
-        words = {path: word for path, _, word in (text.rpartition("=") for text in given.word)}
+        words = dict(_word(text) for text in given.word)
         print(f"kept in {keep(given.run, given.target, words)}")
     except (StoreError, OSError, ValueError) as fault:
         print(fault, file=sys.stderr)

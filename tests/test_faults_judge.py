@@ -57,6 +57,9 @@ LEFT = DisconnectObserved(LONG, disconnect.STREAMS, 0.03, GOOD, 0.5)
     (replace(LEFT, busy_share=1.38, idle_share=1.35, looks=((1.2, 1.0), (4.1, 0.93))), fails("works-for-nobody")),
     (replace(LEFT, busy_share=0.03, looks=((4.1, disconnect.BUSY_SHARE * 1.2),)), fails("works-for-nobody")),
     (replace(LEFT, full=replace(LONG, e2e_s=0.2), looks=((4.1, 1.0),)), fails("works-for-nobody")),
+    (replace(LEFT, looks=((4.1, 0.4),), working=0.45), fails("works-for-nobody")),
+    (replace(LEFT, looks=((1.2, 0.1),), working=0.45), PASS),
+    (replace(LEFT, looks=((4.1, 0.2),), working=0.2), PASS),
     (replace(LEFT, opened=0), fails("stream-refused")),
     (replace(LEFT, opened=disconnect.STREAMS - 1), fails("stream-refused")),
     (replace(LEFT, full=replace(RESET, e2e_s=0.01), busy_share=0.97), fails("long-answer-failed")),
@@ -93,10 +96,11 @@ def test_a_refusal_is_no_open_stream(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass(frozen=True)
 class Card:
-    """A device that works until some time after it is first looked at."""
+    """A device that rests at the first look, works at the second and for some time after it."""
 
     works_s: float
-    began: float = field(default_factory=time.monotonic)
+    rests: bool = True
+    looked: list[float] = field(default_factory=list)
 
     def held(self) -> None:
         """Not told."""
@@ -108,7 +112,9 @@ class Card:
         """What it does now; the load is told at the end."""
         seen = SimpleNamespace(utilisation_max=None, energy_j=None)
         yield seen
-        seen.utilisation_max = 100.0 if time.monotonic() < self.began + self.works_s else 0.0
+        self.looked.append(time.monotonic())
+        idle = len(self.looked) != 2 and (len(self.looked) == 1 or time.monotonic() > self.looked[1] + self.works_s)
+        seen.utilisation_max = 0.0 if idle and self.rests else 100.0
 
 
 @pytest.mark.parametrize(("works_s", "expected"), [(0.0, PASS), (2.0, PASS), (60.0, fails("works-for-nobody"))])
@@ -125,6 +131,18 @@ def test_a_device_is_looked_at_until_it_rests(works_s: float, expected: tuple[Ve
     assert until.limit == disconnect.DEVICE_LIMIT_S
     assert disconnect.judge(replace(observed, full=replace(LONG, e2e_s=0.001))).figures["device_until_s"].limit == (
         until.limit if works_s == 60 else None)
+
+
+def test_a_device_that_others_keep_busy_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A neighbour works for somebody: the processor's time of the server's own processes is all there is."""
+    monkeypatch.setattr(disconnect, "NOTICE_S", 0.01)
+    monkeypatch.setattr(disconnect, "IDLE_LIMIT_S", 0.1)
+    with serving() as server:
+        observed = disconnect.observe(Client(server.url, MODEL), CONTEXT, lambda: 1.0, Card(60, rests=False))
+    assert observed.looks == ()
+    judged = disconnect.judge(replace(observed, full=LONG))
+    assert judged.verdict is Verdict.PASS
+    assert judged.figures["busy_share"].limit == disconnect.BUSY_SHARE
 
 
 def test_a_server_that_is_gone_is_judged_too() -> None:

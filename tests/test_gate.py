@@ -281,6 +281,9 @@ def test_what_is_required_of_a_lineup_over_two_cards_is_required_once() -> None:
     assert gate.judge([*models, together], ["coexistence"]).open
     assert gate.judge(models, ["coexistence"]).missing == 2 * (
         "required coexistence has no cell for cpu/process/vllm 1.0/trilingual",)
+    assert gate.judge([*models, together], ["startup", "coexistence"]).open  # nothing stands over both but what is of all
+    assert gate.judge([*models, together], ["languages"]).missing == (
+        "required languages has no cell for cpu/process/vllm 1.0/trilingual",)
     for other in ("NVIDIA H200 #2", "NVIDIA H100 #0", "NVIDIA H200"):
         assert not gate.judge([*models, together, cell("startup.ready", device=other)], ["coexistence"]).open
     assert not gate.judge([*models, together, cell("startup.ready", device=one, engine="sglang")], ["coexistence"]).open

@@ -81,7 +81,7 @@ def test_the_plan_of_each_device() -> None:
     """A model on two cards has its share on each of them; one that took another card than it was given is found."""
     boot = Boot("m", "sequential", 60, 300, held_bytes=28 * GIB, planned_bytes=14 * GIB, by_device=(14 * GIB, 14 * GIB))
     assert memory.judge_plan(boot).verdict is Verdict.PASS
-    assert memory.judge_plan(replace(boot, held_bytes=14 * GIB, by_device=(14 * GIB, 0))).causes == ("below-plan",)
+    assert memory.judge_plan(replace(boot, held_bytes=14 * GIB, by_device=(14 * GIB, 0))).causes == ("not-on-the-device",)
     assert memory.judge_plan(replace(boot, by_device=(14 * GIB, 0))).causes == ("on-another-device",)
     assert memory.judge_plan(replace(boot, held_bytes=0, by_device=(0, 0))).causes == ("not-on-the-device",)
 
@@ -95,6 +95,14 @@ def test_the_plan_of_a_model_over_two_devices() -> None:
     more, less = held + GIB, share - 3 * GIB
     assert memory.judge_plan(replace(boot, held_bytes=held + more, by_device=(held, more))).causes == ("above-plan",)
     assert memory.judge_plan(replace(boot, held_bytes=held + less, by_device=(held, less))).causes == ("below-plan",)
+
+
+def test_two_devices_of_which_the_driver_tells_totals_alone() -> None:
+    """What is held is of both together, its share is of each."""
+    boot = Boot("m", "sequential", 60, 300, held_bytes=84 * GIB, planned_bytes=42 * GIB, least_bytes=42 * GIB, devices=2)
+    assert memory.judge_plan(boot).verdict is Verdict.PASS
+    assert memory.judge_plan(replace(boot, held_bytes=94 * GIB)).causes == ("above-plan",)
+    assert memory.judge_plan(replace(boot, held_bytes=70 * GIB)).causes == ("below-plan",)
 
 
 def test_a_model_that_may_hold_nothing_is_no_pass() -> None:

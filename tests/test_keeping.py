@@ -59,6 +59,23 @@ def test_of_a_log_what_tells_something_is_left() -> None:
     assert len(lines[3]) == LINE_CHARACTERS + 1
 
 
+def test_evidence_outside_of_the_run_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A record of others names whatever it likes: nothing is read, and nothing is written."""
+    (tmp_path / "secret.log").write_text("Error\n")
+    judged = cell(evidence=("../secret.log",))
+    (run / store.CELLS).write_text(judged.model_dump_json() + "\n", encoding="utf-8")
+    assert main([str(run), str(tmp_path / "kept")]) == 1
+    assert "secret.log" in capsys.readouterr().err
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("word", ["foo", "=x", '/home/me="', "/home/me=a b"])
+def test_a_word_that_would_break_the_record_is_refused(word: str, run: Path, tmp_path: Path) -> None:
+    """Before anything is written."""
+    assert main([str(run), str(tmp_path / "kept"), "--word", word]) == 1
+    assert not (tmp_path / "kept").exists()
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In words, and nothing is made."""
     assert main([str(tmp_path / "nowhere"), str(tmp_path / "kept")]) == 1

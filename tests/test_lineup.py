@@ -217,3 +217,14 @@ def test_mistakes_in_profiles(tmp_path: Path, line: str, sentence: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         configuration.read(file, Profile)
     assert str(caught.value).startswith(f"{file}: {sentence}")
+
+
+@pytest.mark.parametrize("source", ["mine.gguf", "./mine.gguf", "{here}/mine.gguf"])
+def test_a_gguf_file_beside_the_lineup(read: Read, tmp_path: Path, source: str) -> None:
+    """It is no folder, and found from the lineup, not from where the command was given."""
+    found = read(models=f'[[models]]\nname = "m"\nsource = "{source.format(here=tmp_path)}"')
+    assert found.file_of(found.models[0], "llamacpp") is None
+    (tmp_path / "mine.gguf").write_bytes(b"GGUF")
+    assert found.file_of(found.models[0], "llamacpp") == tmp_path / "mine.gguf"
+    assert found.folder_of(found.models[0], "llamacpp") is None
+    found.check_source(found.models[0], "llamacpp")

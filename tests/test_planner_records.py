@@ -144,6 +144,9 @@ def test_cards_of_which_one_is_fuller_are_foreseen() -> None:
     better = make(found, "sglang", "", cards.find("h200", found))
     assert (better.fit, better.order[0]) == ("fits", "yi-6b")
     assert make(found, "vllm", "", cards.find("h200", found), reorder=False).fit == "fits"
+    alone = lineups.load("trilingual")  # every model on one card, whatever is left of it
+    plan = make(alone, "sglang", "", cards.find("rtx4090", alone), reorder=False)
+    assert not [words for words in (*plan.problems, *plan.doubts) if "another" in words]
 
 
 def test_other_engines_are_refused() -> None:

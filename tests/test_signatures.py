@@ -95,3 +95,16 @@ def test_cause_needs_reason_and_cure(tmp_path: Path, reason: str) -> None:
     file.write_text(f'[[signature]]\nid = "x"\ncontains = ["x"]\nexample = ["x"]\n{reason}\n')
     with pytest.raises(ConfigurationError):
         read(file, SignatureFile)
+
+
+def test_a_warning_that_was_asked_for_is_no_cause() -> None:
+    """With its look at unequal cards turned off SGLang says the same as a warning; what ends it then is something else."""
+    said = "The memory capacity is unbalanced. Some GPUs may be occupied by other processes. pre_model_load_memory=102, x"
+    ended = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
+    found = find_cause("sglang", f"[2026-11-21 19:48:44 TP0] {said}\n{ended}\n", gpu=True)
+    assert found is not None
+    assert found.cause != "devices-unequal"
+    refused = find_cause("sglang", f"RuntimeError: {said.replace(', x', ', local_gpu_memory=120')}\n", gpu=True)
+    assert refused is not None
+    assert refused.cause == "devices-unequal"
+    assert "102 GB free and another 120" in refused.reason
