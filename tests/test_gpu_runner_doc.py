@@ -22,6 +22,7 @@ EXPECTED = {
     "./cotenant doctor": (None, "no NVIDIA driver answers"),
     "--co -q": (0, "rtx5090/process/vllm/shapes/yi-6b/memory.plan"),
     "--estimate": (0, "GPU minutes; set-up not counted"),  # known without the card
+    "--device 0,1": (4, "--device 0: there is no such device; no NVIDIA GPU was found here"),
     "--continue": (4, "leave --continue out to begin one"),
 }
 LONG = {'./cotenant run -m "rtx5090 and static"'}  # fetches the published wheels: told of in the README, run for releases
