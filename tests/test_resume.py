@@ -232,9 +232,9 @@ def test_killed_and_gone_on_with(tmp_path: Path, go: Go) -> None:
     matrix = store.read(folder)
     assert second.cells()[:2] == judged
     assert sorted(named(matrix.cells)) == sorted(["startup.ready", "startup.identity", "api.errors", "memory.growth",
-                                                  "memory.ceiling", "memory.returned"])
+                                                  "memory.plan", "memory.ceiling", "memory.returned"])
     assert matrix.run["interrupted"] is False
-    assert matrix.run["continued"][0]["left"] == 6 - matrix.run["continued"][0]["kept"]
+    assert matrix.run["continued"][0]["left"] == 7 - matrix.run["continued"][0]["kept"]
     assert {log.name: log.read_bytes() for log in folder.glob("logs/*.log") if log.name in logs}.keys() == logs.keys()
     assert len(list(folder.glob("logs/*.log"))) > len(logs)
     assert sum(share.get("cells", 0) for share in matrix.run["spent"]) >= len(judged)
@@ -269,7 +269,7 @@ def test_out_of_budget_and_gone_on_with(tmp_path: Path, go: Go) -> None:
     assert len(ElementTree.parse(junit).findall(".//testcase")) == len(store.read(folder).cells) + 1, "and the gate"
     again = go("--continue").end()
     assert (again.code, again.output.strip().splitlines()[-1]) == (0, ended.output.strip().splitlines()[-1])
-    assert "6 cells kept, 0 cells of 0 deployments" in again.output
+    assert "7 cells kept, 0 cells of 0 deployments" in again.output
     assert len(folders(tmp_path)) == 1
 
 
